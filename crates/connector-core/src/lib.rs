@@ -1,1 +1,25 @@
 #![doc = include_str!("../README.md")]
+
+pub mod auth;
+pub mod client;
+pub mod clock;
+pub mod connector;
+pub mod context;
+pub mod credential;
+pub mod delta;
+pub mod error;
+pub mod operation;
+pub mod redact;
+pub mod registry;
+pub mod spec;
+pub mod state;
+pub mod suggest;
+pub mod transport;
+pub mod webhook;
+
+pub use client::Client;
+pub use connector::{Connector, Cursor, OpCall, OpReply, ReplyBody};
+pub use context::{Actor, CallCx, Connection, ConnectionId, TenantId, WorkspaceId};
+pub use error::{Error, ErrorKind, Result, Retry};
+pub use operation::{Call, ListOperation, Operation};
+pub use registry::Registry;

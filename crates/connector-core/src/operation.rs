@@ -1,0 +1,169 @@
+//! Typed operations: what `xtask codegen` generates one struct of per tool, and the builder a caller awaits.
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    client::Client,
+    connector::{Cursor, ItemError, OpCall, OpReply, ReplyMeta},
+    context::{Actor, CallCx},
+    error::{Error, Result},
+};
+
+/// The arguments of one operation, typed. Serialises to the arguments of the tool of the same name.
+pub trait Operation: Serialize + Send + Sync {
+    /// What it gives.
+    type Output: DeserializeOwned + Send + 'static;
+    /// The tool's name.
+    const NAME: &'static str;
+}
+
+/// An operation that lists things page by page.
+pub trait ListOperation: Operation {
+    /// One listed thing.
+    type Item: Send + 'static;
+    /// The things on one page.
+    fn items(page: Self::Output) -> Vec<Self::Item>;
+}
+
+/// A typed call, ready to be refined and awaited.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct Call<O> {
+    client: Client,
+    cx: CallCx,
+    operation: O,
+    cursor: Option<Cursor>,
+}
+
+/// One page of a listing, or the whole of a reply with its facts.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The output.
+    pub output: T,
+    /// Where the listing goes on.
+    pub next: Option<Cursor>,
+    /// The items that failed, for batch operations.
+    pub partial: Vec<ItemError>,
+    /// How the reply came to be.
+    pub meta: ReplyMeta,
+}
+
+impl<O: Operation> Call<O> {
+    /// A call of `operation` through `client` in the client's own context.
+    pub fn new(client: &Client, operation: O) -> Self {
+        Self { cx: client.cx().clone(), client: client.clone(), operation, cursor: None }
+    }
+
+    /// Changes the arguments; generated setters use it.
+    pub fn map(mut self, change: impl FnOnce(&mut O)) -> Self {
+        change(&mut self.operation);
+        self
+    }
+
+    /// Calls in another context.
+    pub fn cx(mut self, cx: CallCx) -> Self {
+        self.cx = cx;
+        self
+    }
+
+    /// The key under which this exact write happens at most once.
+    pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.cx.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Who is behind the call.
+    pub fn actor(mut self, actor: Actor) -> Self {
+        self.cx.actor = actor;
+        self
+    }
+
+    /// Stops waiting after this time, waits and retries included.
+    pub fn within(mut self, time: Duration) -> Self {
+        self.cx = self.cx.with_deadline(crate::clock::Instant::now() + time);
+        self
+    }
+
+    /// Goes on from this cursor.
+    pub fn after(mut self, cursor: Option<Cursor>) -> Self {
+        self.cursor = cursor;
+        self
+    }
+
+    /// Sends it and gives the output with its facts: next cursor, failed items, attempts.
+    ///
+    /// # Errors
+    /// Whatever the connector reports, after the policy's retries.
+    pub async fn send(self) -> Result<Page<O::Output>> {
+        let args = arguments(&self.operation)?;
+        let call = OpCall::new(O::NAME, args).with_cursor(self.cursor).decoding::<O::Output>();
+        let reply = self.client.connector().call(&self.cx, call).await?;
+        page(reply)
+    }
+
+    /// All pages, asked for one after the other as the stream is read.
+    pub fn pages(self) -> BoxStream<'static, Result<Page<O::Output>>>
+    where
+        O: 'static,
+    {
+        let start = arguments(&self.operation).map(|args| (self.client, self.cx, args));
+        let (client, cx, args) = match start {
+            Ok(start) => start,
+            Err(error) => return stream::once(async { Err(error) }).boxed(),
+        };
+        stream::try_unfold(Some(self.cursor), move |state| {
+            let (client, cx, args) = (client.clone(), cx.clone(), args.clone());
+            async move {
+                let Some(cursor) = state else { return Ok(None) };
+                let call = OpCall::new(O::NAME, args).with_cursor(cursor).decoding::<O::Output>();
+                let page = page::<O::Output>(client.connector().call(&cx, call).await?)?;
+                let next = page.next.clone().map(Some);
+                Ok(Some((page, next)))
+            }
+        })
+        .boxed()
+    }
+
+    /// All listed things, page after page.
+    pub fn items(self) -> BoxStream<'static, Result<O::Item>>
+    where
+        O: ListOperation + 'static,
+        O::Output: Sync,
+    {
+        self.pages().map_ok(|page| stream::iter(O::items(page.output).into_iter().map(Ok))).try_flatten().boxed()
+    }
+}
+
+impl<O: Operation + 'static> IntoFuture for Call<O> {
+    type Output = Result<O::Output>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.send().await.map(|page| page.output) })
+    }
+}
+
+fn arguments<O: Operation>(operation: &O) -> Result<serde_json::Map<String, Value>> {
+    match serde_json::to_value(operation) {
+        Ok(Value::Object(args)) => Ok(args),
+        Ok(Value::Null) => Ok(serde_json::Map::new()),
+        Ok(_) => Err(Error::internal(format!("the arguments of `{}` are not an object", O::NAME))),
+        Err(error) => Err(Error::invalid(format!("the arguments of `{}` cannot be written as JSON", O::NAME)).with_source(error)),
+    }
+}
+
+fn page<T: DeserializeOwned + Send + 'static>(mut reply: OpReply) -> Result<Page<T>> {
+    let next = reply.next.take();
+    let partial = std::mem::take(&mut reply.partial);
+    let meta = std::mem::take(&mut reply.meta);
+    Ok(Page { output: reply.into_output()?, next, partial, meta })
+}

@@ -1,0 +1,15 @@
+//! Inert data that describes a connector: what it can do, how it authenticates, what it may be asked for and how often.
+//!
+//! Everything a person, an agent or a layer wants to know about a connector is read from here; nothing here does anything.
+
+mod auth;
+mod connector;
+mod event;
+mod limits;
+mod op;
+
+pub use auth::{ApiKeyPlace, AuthSpec, BasicEncoding, ClientAuth, HmacSpec, OAuth2Flow, OAuth2Spec};
+pub use connector::{ConnectorSpec, ErrorRow, Status};
+pub use event::{EventSpec, StreamSpec, WebhookSpec};
+pub use limits::{LimitKey, LimitSpec, Window};
+pub use op::{Approval, BatchSpec, CacheSpec, Effect, Example, InverseSpec, LookupSpec, OpSpec, PageSpec, ParamSpec, Repeat, TimeoutClass};
