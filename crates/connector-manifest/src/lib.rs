@@ -4,3 +4,5 @@ pub mod model;
 pub mod schema;
 
 pub use model::Manifest;
+pub mod select;
+pub mod template;
