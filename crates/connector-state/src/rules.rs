@@ -1,0 +1,53 @@
+//! What every backend decides the same way: the job that stands for an event, defaults of listings, hashes of payloads.
+
+use connector_core::state::{JobError, NewEvent, NewJob};
+use sha2::{Digest as _, Sha256};
+
+/// Attempts an event gets: the first, and one for each of the seven waits of the outbox schedule (5 s … 24 h).
+pub const EVENT_MAX_ATTEMPTS: u32 = 8;
+
+/// How many rows a listing shows when nothing is said.
+pub(crate) const DEFAULT_LIMIT: usize = 100;
+
+/// The queue that events are handled from.
+pub(crate) const EVENTS: &str = "events";
+
+/// `limit`, or the default for 0.
+pub(crate) fn limit_or_default(limit: usize) -> usize {
+    if limit == 0 { DEFAULT_LIMIT } else { limit }
+}
+
+/// The digest that tells a repeated delivery from another one with the same id.
+pub(crate) fn payload_hash(payload: &[u8]) -> [u8; 32] {
+    Sha256::digest(payload).into()
+}
+
+/// The key of the job that stands for an event.
+pub(crate) fn event_job_key(seq: u64) -> String {
+    format!("event:{seq}")
+}
+
+/// The job that handles an event.
+///
+/// The order key is prefixed with the connector: two vendors may both number their records from 1.
+pub(crate) fn event_job(event: &NewEvent, seq: u64) -> NewJob {
+    NewJob {
+        tenant: event.tenant.clone(),
+        workspace: event.workspace.clone(),
+        queue: EVENTS.into(),
+        subject: format!("{} {}", event.connector, event.event_type),
+        key: Some(event_job_key(seq)),
+        order_key: event.order_key.as_ref().map(|key| format!("{}:{key}", event.connector)),
+        payload: seq.to_string().into_bytes().into(),
+        not_before: 0,
+        max_attempts: EVENT_MAX_ATTEMPTS,
+    }
+}
+
+/// Why a job whose worker vanished on the last attempt is dead.
+pub(crate) fn lease_lost() -> JobError {
+    JobError {
+        kind: connector_core::ErrorKind::Timeout,
+        message: "the worker did not finish before its lease ran out, and no attempts are left".to_owned(),
+    }
+}
