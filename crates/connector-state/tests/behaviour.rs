@@ -1,4 +1,5 @@
 //! The shared behaviour suite on every backend of this crate.
+#![allow(clippy::unwrap_used, reason = "a test may fail this way")]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! What only the SQLite backend promises: durability, group commit, locks, refusals, tamper evidence.
+#![allow(clippy::unwrap_used, reason = "a test may fail this way")]
 #![cfg(feature = "sqlite")]
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -45,3 +45,28 @@ pub(super) fn rolled_back() -> Error {
     Error::internal("the state transaction was undone, most likely because the disk is full; free some space, no restart is needed")
         .with_retry(Retry::After(FULL_RETRY))
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_says_whether_waiting_helps() {
+        let of = |code| fault(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("sqlite's own words".to_owned())));
+        let cases = [
+            (ffi::SQLITE_BUSY, ErrorKind::Transient, Retry::After(LOCKED_RETRY)),
+            (ffi::SQLITE_FULL, ErrorKind::Internal, Retry::After(FULL_RETRY)),
+            (ffi::SQLITE_CORRUPT, ErrorKind::Internal, Retry::Never),
+            (ffi::SQLITE_NOTADB, ErrorKind::Internal, Retry::Never),
+            (ffi::SQLITE_READONLY, ErrorKind::Config, Retry::Never),
+            (ffi::SQLITE_CONSTRAINT, ErrorKind::Internal, Retry::Never),
+        ];
+        for (code, kind, retry) in cases {
+            let error = of(code);
+            assert_eq!((error.kind(), error.retry()), (kind, retry), "{error}");
+            assert!(!error.to_string().contains("own words"));
+        }
+    }
+}

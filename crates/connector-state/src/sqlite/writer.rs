@@ -148,3 +148,27 @@ fn transaction(connection: &Connection, ops: impl Iterator<Item = Op>) -> (Vec<R
     });
     (replies, outcome)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_what_does_not_fit_and_recovers() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE t (x BLOB); PRAGMA max_page_count = 20").unwrap();
+        let (writer, thread) = Writer::start(connection).unwrap();
+        let insert = |bytes: usize| {
+            let writer = writer.clone();
+            async move { writer.write(move |connection| connection.execute("INSERT INTO t VALUES (zeroblob(?1))", [bytes])).await }
+        };
+        insert(10).await.unwrap();
+        let error = insert(200_000).await.unwrap_err();
+        assert!(error.retry_after().is_some() && error.message().contains("full"), "{error}");
+        insert(10).await.unwrap();
+        let rows = writer.write(|connection| connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))).await.unwrap();
+        assert_eq!(rows, 2);
+        drop((insert, writer));
+        thread.join().unwrap();
+    }
+}
