@@ -1,0 +1,244 @@
+//! How requests are authenticated: the schemes of the manifest, chosen by what the connection's credential holds.
+//!
+//! Owns choosing and applying. Refuses secrets in URLs, in errors and in `Debug`; they go from the store into sensitive header values.
+
+mod api_key;
+pub(crate) mod basic;
+mod bearer;
+mod env;
+mod hmac;
+pub(crate) mod value;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use connector_core::{
+    auth::{AuthProvider, CredentialUse},
+    clock::{Clock, Rng, SystemClock, ThreadRng},
+    context::CallCx,
+    credential::{Credential, CredentialStore},
+    error::{Error, Result},
+    spec::{AuthSpec, OAuth2Flow},
+    transport::{Head, Transport},
+};
+use http::{HeaderName, HeaderValue};
+use secrecy::ExposeSecret as _;
+
+use self::{api_key::ApiKey, bearer::Bearer, hmac::Hmac};
+use crate::oauth2::ClientCredentials;
+
+pub use env::EnvCredentials;
+
+/// The connection setting that names the scheme to use (`bearer`, `api_key`, `basic`, `oauth2`, `hmac`, `none`) where several fit.
+pub const AUTH_SETTING: &str = "auth";
+
+/// What authentication needs from outside.
+#[derive(Debug, Clone)]
+pub struct AuthDeps {
+    /// Sends token requests. The same guarded transport as for calls.
+    pub transport: Arc<dyn Transport>,
+    /// Time, for token lifetimes and signatures.
+    pub clock: Arc<dyn Clock>,
+    /// Chance, to spread refreshes of many connections. Never used for secrets.
+    pub rng: Arc<dyn Rng>,
+}
+
+impl AuthDeps {
+    /// This transport, the real clock and real chance.
+    pub fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { transport, clock: SystemClock::shared(), rng: Arc::new(ThreadRng) }
+    }
+}
+
+/// Authenticates the requests of one connector, whatever its connections use.
+pub struct Auth {
+    schemes: Vec<Scheme>,
+    credentials: Arc<dyn CredentialStore>,
+}
+
+/// One way to authenticate, ready to be applied, or why it cannot be.
+struct Scheme {
+    spec: AuthSpec,
+    method: Result<Method>,
+}
+
+enum Method {
+    Bearer(Bearer),
+    ApiKey(ApiKey),
+    Basic,
+    OAuth2(ClientCredentials),
+    Hmac(Box<Hmac>, Option<Box<Scheme>>),
+    None,
+}
+
+/// What a scheme puts on a request.
+type Headers = Vec<(HeaderName, HeaderValue)>;
+
+impl Auth {
+    /// A provider for a connector's schemes.
+    ///
+    /// The connection's setting `auth` names the scheme; without it, the first one whose fields the credential all has is used.
+    /// Mistakes in a scheme (a header name that is none) surface when that scheme is used.
+    pub fn for_spec(specs: &[AuthSpec], credentials: Arc<dyn CredentialStore>, deps: AuthDeps) -> Arc<dyn AuthProvider> {
+        Arc::new(Self { schemes: specs.iter().map(|spec| Scheme::new(spec, &deps)).collect(), credentials })
+    }
+
+    /// The scheme and credential of a connection; `None`: nothing to send.
+    async fn choose(&self, cx: &CallCx) -> Result<Option<(&Scheme, Arc<Credential>)>> {
+        let connection = &cx.connection;
+        let wanted = connection.setting(AUTH_SETTING);
+        if self.schemes.is_empty() || wanted == Some("none") {
+            return Ok(None);
+        }
+        let Some(name) = &connection.credential else {
+            if wanted.is_none() && self.schemes.iter().any(|scheme| scheme.spec == AuthSpec::None) {
+                return Ok(None);
+            }
+            return Err(Error::config(format!(
+                "connection `{}` names no credential; {} needs {}",
+                connection.id,
+                connection.connector,
+                self.needs()
+            )));
+        };
+        let credential = self.credentials.get(&connection.tenant, name).await?;
+        let chosen = match wanted {
+            Some(kind) => {
+                let mut named = self.schemes.iter().filter(|scheme| scheme.goes_by(kind)).peekable();
+                if named.peek().is_none() {
+                    let kinds = self.schemes.iter().map(|scheme| scheme.spec.kind()).collect::<Vec<_>>().join("`, `");
+                    let kind = connector_core::redact::printable(kind, 40);
+                    return Err(Error::config(format!(
+                        "connection `{}` asks for `{AUTH_SETTING}: {kind}`; {} offers `{kinds}`",
+                        connection.id, connection.connector
+                    )));
+                }
+                named.find(|scheme| scheme.fits(&credential))
+            }
+            None => self.schemes.iter().find(|scheme| scheme.fits(&credential)),
+        };
+        match chosen {
+            Some(scheme) => Ok(Some((scheme, credential))),
+            None => {
+                let has = credential.field_names().collect::<Vec<_>>().join("`, `");
+                Err(Error::config(format!("credential `{name}` has `{has}`; {} needs {}", connection.connector, self.needs())))
+            }
+        }
+    }
+
+    /// "`token` (private app token), or `client_id` and `client_secret` (OAuth 2.0 client credentials)".
+    fn needs(&self) -> String {
+        let each = self.schemes.iter().filter(|scheme| scheme.spec != AuthSpec::None).map(|scheme| {
+            let fields = scheme.spec.fields().iter().map(|(field, _)| format!("`{field}`")).collect::<Vec<_>>().join(" and ");
+            format!("{fields} ({})", scheme.spec.label())
+        });
+        each.collect::<Vec<_>>().join(", or ")
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Auth").field(&self.schemes.iter().map(|scheme| scheme.spec.kind()).collect::<Vec<_>>()).finish()
+    }
+}
+
+#[async_trait]
+impl AuthProvider for Auth {
+    async fn authorize(&self, cx: &CallCx, head: &mut Head, body: &Bytes) -> Result<CredentialUse> {
+        let Some((scheme, credential)) = self.choose(cx).await? else { return Ok(CredentialUse::FIXED) };
+        let mut headers = Headers::new();
+        let used = scheme.prepare(cx, &credential, head, body, &mut headers).await?;
+        for (name, value) in headers {
+            head.headers.insert(name, value);
+        }
+        Ok(used)
+    }
+
+    async fn rejected(&self, cx: &CallCx, used: &CredentialUse) -> Result<bool> {
+        match self.choose(cx).await? {
+            Some((scheme, credential)) => scheme.rejected(cx, &credential, used).await,
+            None => Ok(false),
+        }
+    }
+}
+
+impl Scheme {
+    fn new(spec: &AuthSpec, deps: &AuthDeps) -> Self {
+        let method = match spec {
+            AuthSpec::Bearer { prefix, .. } => Ok(Method::Bearer(Bearer::new(prefix.as_deref()))),
+            AuthSpec::ApiKey { header, place, prefix, .. } => ApiKey::new(header, *place, prefix.as_deref()).map(Method::ApiKey),
+            AuthSpec::Basic { .. } => Ok(Method::Basic),
+            AuthSpec::OAuth2(oauth2) if oauth2.flow == OAuth2Flow::ClientCredentials => {
+                ClientCredentials::new(oauth2.clone(), deps.clone()).map(Method::OAuth2)
+            }
+            AuthSpec::Hmac(hmac) => Hmac::new(hmac, deps.clock.clone()).map(|signer| {
+                let also = hmac.also.as_ref().map(|also| Box::new(Self::new(also, deps)));
+                Method::Hmac(Box::new(signer), also)
+            }),
+            AuthSpec::None => Ok(Method::None),
+            other => Err(Error::unsupported(format!(
+                "{} needs a person or a signed assertion, which this provider does not handle; store a credential for another scheme",
+                other.label()
+            ))),
+        };
+        Self { spec: spec.clone(), method }
+    }
+
+    /// Whether the setting `auth` means this scheme: by kind, or by grant for OAuth 2.0.
+    fn goes_by(&self, name: &str) -> bool {
+        let flow = match &self.spec {
+            AuthSpec::OAuth2(oauth2) => match oauth2.flow {
+                OAuth2Flow::ClientCredentials => "client_credentials",
+                OAuth2Flow::AuthorizationCode => "authorization_code",
+                OAuth2Flow::JwtBearer => "jwt_bearer",
+                _ => "",
+            },
+            _ => "",
+        };
+        name == self.spec.kind() || (!flow.is_empty() && name == flow)
+    }
+
+    /// Whether the credential has every field.
+    fn fits(&self, credential: &Credential) -> bool {
+        self.spec.fields().iter().all(|(field, _)| credential.field(field).is_some_and(|value| !value.expose_secret().is_empty()))
+    }
+
+    fn method(&self) -> Result<&Method> {
+        self.method.as_ref().map_err(Clone::clone)
+    }
+
+    /// Works out the headers. Nothing is put on the request before all of them are there.
+    async fn prepare(&self, cx: &CallCx, credential: &Arc<Credential>, head: &Head, body: &Bytes, headers: &mut Headers) -> Result<CredentialUse> {
+        let name = cx.connection.credential.as_deref().unwrap_or_default();
+        let fixed = CredentialUse { generation: credential.version };
+        match self.method()? {
+            Method::Bearer(bearer) => headers.push(bearer.header(credential, name)?),
+            Method::ApiKey(key) => headers.push(key.header(credential, name)?),
+            Method::Basic => headers.push(basic::header(credential, name)?),
+            Method::OAuth2(oauth2) => {
+                let (header, generation) = oauth2.header(cx, credential).await?;
+                headers.push((http::header::AUTHORIZATION, header));
+                return Ok(CredentialUse { generation });
+            }
+            Method::Hmac(signer, also) => {
+                signer.headers(credential, name, head, body, headers)?;
+                if let Some(also) = also {
+                    return Box::pin(also.prepare(cx, credential, head, body, headers)).await;
+                }
+            }
+            Method::None => return Ok(CredentialUse::FIXED),
+        }
+        Ok(fixed)
+    }
+
+    async fn rejected(&self, cx: &CallCx, credential: &Arc<Credential>, used: &CredentialUse) -> Result<bool> {
+        match self.method()? {
+            Method::OAuth2(oauth2) => oauth2.rejected(cx, credential, used.generation).await,
+            Method::Hmac(_, Some(also)) => Box::pin(also.rejected(cx, credential, used)).await,
+            Method::None => Ok(false),
+            // A fixed secret cannot be refreshed, but somebody may have stored a new one meanwhile.
+            _ => Ok(credential.version > used.generation),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The token request: where it goes and what it says (RFC 6749 §2.3.1 and §4.4.2).
+//!
+//! Refuses unfilled placeholders and settings that would change the shape of the token URL.
+
+use bytes::Bytes;
+use connector_core::{
+    context::{CallCx, Connection},
+    credential::Credential,
+    error::{Error, Result},
+    redact::printable,
+    spec::{ClientAuth, OAuth2Spec},
+    transport::{Body, Request},
+};
+use http::{HeaderValue, Method, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::ExposeSecret as _;
+use url::{Url, form_urlencoded};
+
+use super::TOKEN_URL_SETTING;
+use crate::auth::basic;
+
+/// What may stand in a URL unencoded, RFC 3986 §2.3.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Form parameters that only this module writes.
+const OURS: [&str; 4] = ["grant_type", "client_id", "client_secret", "scope"];
+
+/// Where a connection's token comes from, and for which scopes: together with tenant and credential, what a token is kept under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Target {
+    pub(super) token_url: String,
+    pub(super) scopes: String,
+}
+
+/// Refuses a spec whose parameters would overwrite the grant.
+pub(super) fn check(spec: &OAuth2Spec) -> Result<()> {
+    match spec.params.keys().find(|name| OURS.contains(&name.as_str())) {
+        Some(name) => Err(Error::config(format!("`{name}` cannot be set in the `params` of an oauth2 section; it follows from the other keys"))),
+        None => Ok(()),
+    }
+}
+
+/// Fills the placeholders of token URL and scopes.
+pub(super) fn target(spec: &OAuth2Spec, connection: &Connection) -> Result<Target> {
+    let template = connection.setting(TOKEN_URL_SETTING).unwrap_or(&spec.token_url);
+    let filled = fill(template, connection, |value| match value {
+        "" | "." | ".." => None,
+        value => Some(utf8_percent_encode(value, ESCAPED).to_string()),
+    })?;
+    let token_url = if filled.starts_with('/') { format!("{}{filled}", connection.base()) } else { filled };
+    let mut scopes = String::new();
+    for scope in &spec.scopes {
+        if !scopes.is_empty() {
+            scopes.push(' ');
+        }
+        scopes.push_str(&fill(scope, connection, |value| (!value.is_empty()).then(|| value.to_owned()))?);
+    }
+    Ok(Target { token_url, scopes })
+}
+
+/// Replaces each `{name}` by the connection's setting of that name.
+fn fill(template: &str, connection: &Connection, encode: impl Fn(&str) -> Option<String>) -> Result<String> {
+    if !template.contains('{') {
+        return Ok(template.to_owned());
+    }
+    let mut filled = String::with_capacity(template.len() + 32);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        filled.push_str(before);
+        let (name, after) =
+            after.split_once('}').ok_or_else(|| Error::config(format!("`{}` has a `{{` without its `}}`", printable(template, 120))))?;
+        let value = connection.setting(name).and_then(&encode).ok_or_else(|| {
+            Error::config(format!(
+                "connection `{}` needs the setting `{}` to fill `{}`",
+                connection.id,
+                printable(name, 40),
+                printable(template, 120)
+            ))
+        })?;
+        filled.push_str(&value);
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+/// The request for a new token.
+pub(super) fn build(spec: &OAuth2Spec, target: &Target, cx: &CallCx, credential: &Credential) -> Result<Request> {
+    let name = cx.connection.credential.as_deref().unwrap_or_default();
+    let id = credential.require(name, "client_id")?.expose_secret();
+    let secret = credential.require(name, "client_secret")?.expose_secret();
+    let url = Url::parse(&target.token_url)
+        .map_err(|_| Error::config(format!("the token URL of connection `{}` is not a URL once its placeholders are filled", cx.connection.id)))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::config(format!("the token URL of connection `{}` must not hold a user name or password", cx.connection.id)));
+    }
+    let mut request = Request::new(Method::POST, url);
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "client_credentials");
+    if !target.scopes.is_empty() {
+        form.append_pair("scope", &target.scopes);
+    }
+    for (name, value) in &spec.params {
+        form.append_pair(name, &fill(value, &cx.connection, |value| Some(value.to_owned()))?);
+    }
+    match spec.client_auth {
+        ClientAuth::Basic => {
+            let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            request.head.headers.insert(header::AUTHORIZATION, basic::encode(&encoded(id), &encoded(secret))?);
+        }
+        _ => {
+            form.append_pair("client_id", id).append_pair("client_secret", secret);
+        }
+    }
+    let headers = &mut request.head.headers;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    request.body = Body::Bytes(Bytes::from(form.finish()));
+    Ok(request)
+}
