@@ -2,7 +2,7 @@
 
 use connector_core::ErrorKind;
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::model::Manifest;
 
@@ -17,34 +17,66 @@ pub fn manifest_schema() -> Value {
 }
 
 pub(crate) fn auth(_: &mut SchemaGenerator) -> Schema {
+    let mut ways = plain_ways();
+    let also = json_schema!({ "anyOf": plain_ways() });
+    ways.push(way(
+        "hmac",
+        &["header", "message"],
+        json_schema!({
+            "header": { "type": "string" }, "message": { "type": "string" }, "encoding": { "enum": ["hex", "base64"] }, "prefix": { "type": "string" },
+            "timestamp_header": { "type": "string" }, "nonce_header": { "type": "string" }, "key_id_header": { "type": "string" },
+            "secret_env": { "type": "string" }, "also": also,
+        }),
+    ));
+    ways.push(way("none", &[], json_schema!({})));
+    let mut either = ways.clone();
+    either.push(json_schema!({ "type": "array", "items": { "anyOf": ways } }));
+    json_schema!({ "anyOf": either })
+}
+
+/// The ways to authenticate that stand for themselves.
+fn plain_ways() -> Vec<Schema> {
     let text = || json_schema!({ "type": "string" });
-    let one = json_schema!({
-        "type": "object",
-        "properties": {
-            "type": { "enum": ["bearer", "api_key", "basic", "oauth2", "hmac", "none"] },
-            "label": text(), "token_env": text(), "key_env": text(), "username_env": text(), "password_env": text(),
-            "client_id_env": text(), "client_secret_env": text(), "secret_env": text(),
-            "header": text(), "prefix": text(), "place": { "enum": ["header"] },
-            "flow": { "enum": ["client_credentials", "authorization_code", "jwt_bearer"] },
-            "token_url": text(), "authorize_url": text(),
-            "scopes": { "type": "array", "items": text() },
-            "client_auth": { "enum": ["post", "basic"] },
-            "params": { "type": "object", "additionalProperties": text() },
-            "message": text(), "encoding": { "enum": ["hex", "base64"] },
-            "timestamp_header": text(), "nonce_header": text(), "key_id_header": text(), "also": { "type": "object" },
-        },
-        "required": ["type"],
-        "additionalProperties": false,
-    });
-    json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+    vec![
+        way("bearer", &[], json_schema!({ "token_env": text(), "prefix": text(), "label": text() })),
+        way(
+            "api_key",
+            &["header"],
+            json_schema!({ "header": text(), "place": { "enum": ["header"] }, "key_env": text(), "prefix": text(), "label": text() }),
+        ),
+        way("basic", &[], json_schema!({ "username_env": text(), "password_env": text(), "label": text() })),
+        way(
+            "oauth2",
+            &["flow", "token_url"],
+            json_schema!({
+                "flow": { "enum": ["client_credentials", "authorization_code", "jwt_bearer"] },
+                "token_url": text(), "authorize_url": text(),
+                "scopes": { "type": "array", "items": text() },
+                "client_auth": { "enum": ["post", "basic"] },
+                "params": { "type": "object", "additionalProperties": text() },
+                "client_id_env": text(), "client_secret_env": text(), "label": text(),
+            }),
+        ),
+    ]
+}
+
+/// One way: the keys of core's `AuthSpec` variant, which itself ignores keys it does not know.
+fn way(kind: &str, required: &[&str], keys: Schema) -> Schema {
+    let mut properties = Map::new();
+    properties.insert("type".into(), serde_json::json!({ "const": kind }));
+    if let Value::Object(keys) = keys.to_value() {
+        properties.extend(keys);
+    }
+    let required: Vec<&str> = std::iter::once("type").chain(required.iter().copied()).collect();
+    json_schema!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
 pub(crate) fn limits(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "additionalProperties": {
         "type": "object",
         "properties": {
-            "windows": { "type": "array", "items": { "type": "string", "pattern": "^[0-9]+/[0-9]*(ms|s|m|min|h|d)$" } },
-            "key": { "type": "string", "pattern": "^(connection|tenant|connector|param:.+)$" },
+            "windows": { "type": "array", "items": { "type": "string", "pattern": "^[0-9]+/[0-9]*(ms|s|m|min|h|d)$", "format": "window" } },
+            "key": { "type": "string", "pattern": "^(connection|tenant|connector|param:.+)$", "format": "limit-key" },
             "concurrent": { "type": "integer", "minimum": 1 },
             "with": { "type": "string" },
             "remaining_header": { "type": "string" },

@@ -47,6 +47,10 @@ impl FromStr for TypeExpr {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
+        // Types nest, and so does reading them: no type anybody means is this long.
+        if text.len() > 200 {
+            return Err("a type is longer than 200 characters; declare a model instead".to_owned());
+        }
         if let Some(inner) = text.strip_suffix('?') {
             return Ok(Self::Nullable(Box::new(inner.parse()?)));
         }
