@@ -63,6 +63,20 @@ pub fn printable(text: &str, max: usize) -> String {
     shown
 }
 
+/// A vendor's own words for people: control characters escaped, cut at `max` characters, and whatever looks like a key, a token or an
+/// e-mail address replaced, because vendors like to quote what was sent.
+pub fn scrub(text: &str, max: usize) -> String {
+    let words = text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '(' | ')' | '[' | ']' | '{' | '}' | ',' | ';' | '='));
+    let scrubbed: String = words
+        .map(|word| {
+            let core = word.trim_end_matches(|c: char| !c.is_alphanumeric());
+            let long = core.len() >= 20 && core.chars().any(|c| c.is_ascii_digit()) && core.chars().any(char::is_alphabetic);
+            if long || core.contains('@') { format!("{REDACTED}{}", &word[core.len()..]) } else { word.to_owned() }
+        })
+        .collect();
+    printable(&scrubbed, max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +93,14 @@ mod tests {
     fn a_url_keeps_its_place_and_loses_its_keys() {
         let url = "https://u:p@x.example/a?api_key=1&q=2".parse().unwrap();
         assert_eq!(redact_url(&url), "https://x.example/a?api_key=REDACTED&q=2");
+    }
+
+    #[test]
+    fn quoted_keys_and_addresses_are_scrubbed_from_a_vendors_words() {
+        assert_eq!(
+            scrub("no contact \"ada@example.com\" (key=pat-na1-0123456789abcdef); bad field", 200),
+            "no contact \"REDACTED\" (key=REDACTED); bad field"
+        );
     }
 
     #[test]

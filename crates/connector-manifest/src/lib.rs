@@ -1,8 +1,28 @@
 #![doc = include_str!("../README.md")]
 
+mod merge;
+mod parse;
+mod placeholders;
+mod shape;
+mod sources;
+mod yaml;
+
+mod connection;
+
+pub mod diagnostic;
+pub mod engine;
 pub mod model;
 pub mod schema;
-
-pub use model::Manifest;
 pub mod select;
+pub mod spec;
 pub mod template;
+pub mod validate;
+
+pub use connection::{ConnectionOptions, connection};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use engine::{Engine, EngineBuilder, Hooks, NativeDelta, NativeOperation, RawReply, RenderedRequest};
+pub use model::Manifest;
+pub use parse::{Parsed, load, parse, parse_set};
+pub use sources::Sources;
+pub use spec::build_spec;
+pub use validate::{Strictness, validate};

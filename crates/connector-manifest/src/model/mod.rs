@@ -82,6 +82,9 @@ pub struct Manifest {
     /// What it can do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
+    /// The cheapest call that proves the credential and the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
     /// How far it has been shown to work.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(schema_with = "crate::schema::status")]
@@ -101,6 +104,17 @@ pub struct Api {
     /// Its documentation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docs: Option<String>,
+}
+
+/// A call that changes nothing and needs little.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// The tool.
+    pub tool: String,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub args: serde_json::Map<String, Value>,
 }
 
 /// A setting of a connection, such as a mailbox or a subdomain. Never a secret.

@@ -1,0 +1,74 @@
+//! One request and its answer: authorise, send, cap the body, and refresh the credential once if it was not accepted.
+
+use bytes::Bytes;
+use connector_core::{
+    CallCx, Error, Result,
+    transport::{Body, Head, Request},
+};
+use http::HeaderMap;
+
+use super::{Engine, render::Rendered};
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub struct RawReply {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, capped.
+    pub body: Bytes,
+}
+
+impl RawReply {
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+impl Engine {
+    /// Sends a rendered request with the connection's credential. A 401 refreshes the credential and sends once more, even a write:
+    /// what was rejected was not carried out.
+    pub(super) async fn exchange(&self, cx: &CallCx, rendered: Rendered) -> Result<RawReply> {
+        let mut head = rendered.head.clone();
+        let used = self.auth.authorize(cx, &mut head, &rendered.body).await?;
+        let reply = self.send_once(cx, head, rendered.body.clone()).await?;
+        if reply.status != 401 || !self.auth.rejected(cx, &used).await? {
+            return Ok(reply);
+        }
+        let mut head = rendered.head;
+        self.auth.authorize(cx, &mut head, &rendered.body).await?;
+        self.send_once(cx, head, rendered.body).await
+    }
+
+    pub(super) async fn send_once(&self, cx: &CallCx, head: Head, body: Bytes) -> Result<RawReply> {
+        let response = self.transport.send(cx, Request { head, body: body.into() }).await?;
+        let (parts, body) = response.into_parts();
+        let body = match body {
+            Body::Bytes(bytes) if bytes.len() <= self.body_cap => bytes,
+            other => other.collect(self.body_cap).await?,
+        };
+        Ok(RawReply { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+
+    /// Sends a request that no template describes: a next link, an upload chunk. Only the connection's own host gets the credential.
+    ///
+    /// # Errors
+    /// [`connector_core::ErrorKind::Denied`] if it should be authorised but goes to another host; transport errors. An HTTP error status is an answer:
+    /// turn it into an error with [`Engine::error_for`].
+    pub async fn send_raw(&self, cx: &CallCx, request: Request, authorize: bool) -> Result<RawReply> {
+        let body = request.body.collect(self.body_cap).await?;
+        if !authorize {
+            return self.send_once(cx, request.head, body).await;
+        }
+        if request.head.url.origin() != cx.connection.base_url.origin() {
+            return Err(Error::new(
+                connector_core::ErrorKind::Denied,
+                "a request to another host is never authorised with this connection's credential",
+            )
+            .with_context("host", request.head.url.host_str().unwrap_or_default()));
+        }
+        self.exchange(cx, Rendered { head: request.head, body }).await
+    }
+}

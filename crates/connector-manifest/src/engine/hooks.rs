@@ -1,0 +1,85 @@
+//! Where a vendor's own Rust comes in: native operations, a verifier, a delta source, per-item outcomes. Everything else is data.
+
+use std::{collections::HashMap, fmt::Debug, sync::Arc};
+
+use async_trait::async_trait;
+use connector_core::{CallCx, Cursor, OpCall, OpReply, Result, connector::ItemError, delta::DeltaPage, webhook::WebhookVerifier};
+use serde_json::{Map, Value};
+
+use super::Engine;
+
+/// An operation written in Rust because a request template cannot say it: several requests, a look before a write, an upload.
+///
+/// It makes its requests through [`Engine::call_value`] and [`Engine::send_raw`], so each of them is limited, retried and counted like any other.
+#[async_trait]
+pub trait NativeOperation: Debug + Send + Sync + 'static {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// What its requests report; an ambiguous write it could not resolve is [`connector_core::ErrorKind::Unknown`].
+    async fn call(&self, engine: &Engine, cx: &CallCx, call: OpCall) -> Result<OpReply>;
+}
+
+/// A source of changes written in Rust.
+#[async_trait]
+pub trait NativeDelta: Debug + Send + Sync + 'static {
+    /// One page of changes; see [`connector_core::delta::DeltaSource::changes`].
+    ///
+    /// # Errors
+    /// [`connector_core::ErrorKind::CursorExpired`] if the cursor is no longer known.
+    async fn changes(&self, engine: &Engine, cx: &CallCx, stream: &str, cursor: Option<Cursor>) -> Result<DeltaPage>;
+}
+
+/// Reads the failed items out of a partly successful batch reply: the body and the arguments go in.
+pub type PartialItems = fn(&Value, &Map<String, Value>) -> Vec<ItemError>;
+
+/// A vendor's hooks, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    pub(super) native: HashMap<String, Arc<dyn NativeOperation>>,
+    pub(super) webhook: Option<Arc<dyn WebhookVerifier>>,
+    pub(super) delta: Option<Arc<dyn NativeDelta>>,
+    pub(super) partial: Option<PartialItems>,
+}
+
+impl Hooks {
+    /// No hooks: everything is data.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The operation that `native: NAME` means.
+    #[must_use]
+    pub fn native(mut self, name: &str, operation: impl NativeOperation) -> Self {
+        self.native.insert(name.to_owned(), Arc::new(operation));
+        self
+    }
+
+    /// The verifier of the vendor's webhooks.
+    #[must_use]
+    pub fn webhook(mut self, verifier: impl WebhookVerifier) -> Self {
+        self.webhook = Some(Arc::new(verifier));
+        self
+    }
+
+    /// The verifier, already shared.
+    #[must_use]
+    pub fn webhook_shared(mut self, verifier: Arc<dyn WebhookVerifier>) -> Self {
+        self.webhook = Some(verifier);
+        self
+    }
+
+    /// The source of the streams' changes.
+    #[must_use]
+    pub fn delta(mut self, source: impl NativeDelta) -> Self {
+        self.delta = Some(Arc::new(source));
+        self
+    }
+
+    /// How failed items are read out of a partly successful batch, where a list of errors under one path is not enough.
+    #[must_use]
+    pub fn partial(mut self, items: PartialItems) -> Self {
+        self.partial = Some(items);
+        self
+    }
+}
