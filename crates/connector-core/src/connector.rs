@@ -1,6 +1,12 @@
 //! The one door: [`Connector::call`], what goes in and what comes out.
 
-use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt::Debug,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -62,6 +68,13 @@ impl Cursor {
     /// The text, to be stored or sent back.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A hash of the vendor's own mark, by which a listing that goes in circles is noticed. The page count the engine puts before `~` is left out.
+    pub(crate) fn mark(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.0.split_once('~').map_or(&*self.0, |(_, mark)| mark).hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -208,6 +221,29 @@ impl ReplyBody {
                     .map_err(|error| Error::internal("a reply could not be written as JSON").with_source(error))
             }
         }
+    }
+}
+
+/// Bytes that are not JSON, such as a MIME message or a file: the output of operations that return `raw`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RawContent {
+    /// The content type the vendor named.
+    pub content_type: String,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+impl<'de> Deserialize<'de> for RawContent {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        use base64::Engine as _;
+        #[derive(Deserialize)]
+        struct Written {
+            content_type: String,
+            base64: String,
+        }
+        let written = Written::deserialize(deserializer)?;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(written.base64).map_err(serde::de::Error::custom)?;
+        Ok(Self { content_type: written.content_type, bytes: bytes.into() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Typed operations: what `xtask codegen` generates one struct of per tool, and the builder a caller awaits.
 
 use std::{
+    collections::HashSet,
     future::{Future, IntoFuture},
     pin::Pin,
     sync::Arc,
@@ -63,9 +64,9 @@ impl<O: Operation> Call<O> {
         Self { cx: client.cx().clone(), client: client.clone(), operation, cursor: None }
     }
 
-    /// Changes the arguments; generated setters use it.
-    pub fn map(mut self, change: impl FnOnce(&mut O)) -> Self {
-        change(&mut self.operation);
+    /// Sets optional arguments through the operation's own setters: `.with(|op| op.limit(10))`.
+    pub fn with(mut self, set: impl FnOnce(O) -> O) -> Self {
+        self.operation = set(self.operation);
         self
     }
 
@@ -120,14 +121,22 @@ impl<O: Operation> Call<O> {
             Ok(start) => start,
             Err(error) => return stream::once(async { Err(error) }).boxed(),
         };
-        stream::try_unfold(Some(self.cursor), move |state| {
+        // A vendor that names a page twice sends its reader in circles; the hashes of all cursors seen are small beside one page.
+        let seen = HashSet::<u64>::new();
+        stream::try_unfold((Some(self.cursor), seen), move |(state, mut seen)| {
             let (client, cx, args) = (client.clone(), cx.clone(), args.clone());
             async move {
                 let Some(cursor) = state else { return Ok(None) };
                 let call = OpCall::new(O::NAME, args).with_cursor(cursor).decoding::<O::Output>();
                 let page = page::<O::Output>(client.connector().call(&cx, call).await?)?;
+                if let Some(next) = &page.next
+                    && !seen.insert(next.mark())
+                {
+                    return Err(Error::protocol(format!("`{}` goes in circles: the vendor named a page that was read already", O::NAME))
+                        .with_vendor_code("CursorLoop"));
+                }
                 let next = page.next.clone().map(Some);
-                Ok(Some((page, next)))
+                Ok(Some((page, (next, seen))))
             }
         })
         .boxed()
