@@ -66,7 +66,8 @@ pub fn printable(text: &str, max: usize) -> String {
 /// A vendor's own words for people: control characters escaped, cut at `max` characters, and whatever looks like a key, a token or an
 /// e-mail address replaced, because vendors like to quote what was sent.
 pub fn scrub(text: &str, max: usize) -> String {
-    let words = text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '(' | ')' | '[' | ']' | '{' | '}' | ',' | ';' | '='));
+    let words = text
+        .split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '(' | ')' | '[' | ']' | '{' | '}' | ',' | ';' | '='));
     let scrubbed: String = words
         .map(|word| {
             let core = word.trim_end_matches(|c: char| !c.is_alphanumeric());

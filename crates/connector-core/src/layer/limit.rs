@@ -1,0 +1,86 @@
+//! Keeps calls within the vendor's limits and learns from what the vendor says about them.
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use metrics::Histogram;
+
+use super::{Layer, forward_to_inner, metrics::LIMIT_WAIT};
+use crate::{
+    clock::Clock,
+    connector::{Connector, OpCall, OpReply},
+    context::CallCx,
+    error::{ErrorKind, Result},
+    resilience::{LimitPolicy, Limiter, Limits},
+};
+
+/// Makes calls wait for their turn under the connector's limits.
+#[derive(Debug, Clone)]
+pub struct LimitLayer {
+    policy: LimitPolicy,
+    limits: Arc<Limits>,
+    clock: Arc<dyn Clock>,
+}
+
+impl LimitLayer {
+    /// Uses these limiters.
+    pub fn new(policy: LimitPolicy, limits: Arc<Limits>, clock: Arc<dyn Clock>) -> Self {
+        Self { policy, limits, clock }
+    }
+}
+
+impl Layer for LimitLayer {
+    fn apply(&self, inner: Arc<dyn Connector>) -> Arc<dyn Connector> {
+        let spec = inner.spec();
+        let limiter = self.limits.of(&spec.id, &spec.limits, &self.policy, &self.clock);
+        Arc::new(Limited { inner, limiter, waits: Waits(OnceLock::new()) })
+    }
+}
+
+#[derive(Debug)]
+struct Limited {
+    inner: Arc<dyn Connector>,
+    limiter: Arc<Limiter>,
+    waits: Waits,
+}
+
+struct Waits(OnceLock<Histogram>);
+
+impl std::fmt::Debug for Waits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waits")
+    }
+}
+
+#[async_trait]
+impl Connector for Limited {
+    forward_to_inner!();
+
+    async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
+        let Some(op) = self.inner.spec().operation(&call.operation) else { return self.inner.call(cx, call).await };
+        // Only a quota per parameter needs the arguments again after the call took them.
+        let kept = self.limiter.needs_args(op).then(|| call.args.clone());
+        let permit = self.limiter.acquire(cx, op, &call.args).await?;
+        let waited = permit.waited();
+        if !waited.is_zero() {
+            self.waits.0.get_or_init(|| metrics::histogram!(LIMIT_WAIT)).record(waited.as_secs_f64());
+        }
+        let mut result = self.inner.call(cx, call).await;
+        drop(permit);
+        match &mut result {
+            Ok(reply) => {
+                reply.meta.waited += waited;
+                if let Some(remaining) = reply.meta.remaining {
+                    self.limiter.observe(cx, op, &kept.unwrap_or_default(), remaining, None);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Throttled => {
+                if let Some(delay) = error.retry_after() {
+                    self.limiter.pause(cx, op, &kept.unwrap_or_default(), delay);
+                }
+            }
+            Err(_) => {}
+        }
+        result
+    }
+}

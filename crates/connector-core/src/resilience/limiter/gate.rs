@@ -1,0 +1,273 @@
+//! The limits of one key: its windows, its calls in flight, its pause, and the queue of those who wait.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::cell::{Cell, WindowSnapshot};
+use crate::{
+    clock::{Clock, Instant},
+    error::{Error, ErrorKind, Result, Retry},
+    resilience::{keyed::Idle, policy::LimitPolicy},
+    spec::LimitSpec,
+};
+
+/// No header has told how many calls are left.
+const UNTOLD: u64 = u64::MAX;
+
+/// The limits of one key.
+#[derive(Debug)]
+pub struct LimitGate {
+    cells: Box<[Cell]>,
+    in_flight: Option<(Arc<Semaphore>, u32)>,
+    /// Nanoseconds since `epoch` before which nothing is sent.
+    paused_until: AtomicU64,
+    remaining: AtomicU64,
+    waiting: AtomicUsize,
+    /// Held by the first in the queue while it waits, so that turns are taken in order and only one task watches the clock.
+    turn: tokio::sync::Mutex<()>,
+    clock: Arc<dyn Clock>,
+    epoch: Instant,
+    max_wait: Duration,
+}
+
+/// The limits of one key at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GateSnapshot {
+    /// The windows.
+    pub windows: Vec<WindowSnapshot>,
+    /// Calls in flight.
+    pub in_flight: u32,
+    /// The most calls in flight, if limited.
+    pub concurrent: Option<u32>,
+    /// Calls waiting for their turn.
+    pub waiting: usize,
+    /// How long nothing is sent because the vendor asked us to wait.
+    pub paused_for: Option<Duration>,
+    /// Calls left as the vendor's last header told.
+    pub remaining: Option<u64>,
+}
+
+/// A call in flight; its place is free again when this is dropped.
+#[derive(Debug, Default)]
+#[must_use = "hold it while the call is in flight"]
+pub struct LimitPermit {
+    pub(super) places: [Option<OwnedSemaphorePermit>; 2],
+    pub(super) more: Vec<OwnedSemaphorePermit>,
+    pub(super) waited: Duration,
+}
+
+impl LimitPermit {
+    /// How long the call waited for its turn.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    fn keep(&mut self, place: OwnedSemaphorePermit) {
+        match self.places.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(place),
+            None => self.more.push(place),
+        }
+    }
+}
+
+impl LimitGate {
+    /// A gate for one key of `spec`.
+    pub fn new(spec: &LimitSpec, policy: &LimitPolicy, clock: Arc<dyn Clock>) -> Self {
+        let epoch = clock.now();
+        Self {
+            cells: spec.windows.iter().map(|window| Cell::new(*window, policy, clock.clone())).collect(),
+            in_flight: spec.concurrent.map(|most| (Arc::new(Semaphore::new(most.max(1) as usize)), most.max(1))),
+            paused_until: AtomicU64::new(0),
+            remaining: AtomicU64::new(UNTOLD),
+            waiting: AtomicUsize::new(0),
+            turn: tokio::sync::Mutex::new(()),
+            clock,
+            epoch,
+            max_wait: policy.max_wait,
+        }
+    }
+
+    /// Waits for a turn, no longer than the policy's longest wait or the deadline.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Overloaded`] with the time after which to try again, as soon as it is clear that it would take longer.
+    pub async fn acquire(self: &Arc<Self>, deadline: Option<Instant>) -> Result<LimitPermit> {
+        acquire(std::slice::from_ref(self), &|_| Duration::ZERO, deadline).await
+    }
+
+    /// Runs a call when its turn has come. Works on any async function.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Overloaded`], or whatever the call reports.
+    pub async fn run<T>(self: &Arc<Self>, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let permit = self.acquire(None).await?;
+        let result = call.await;
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::Throttled
+            && let Some(delay) = error.retry_after()
+        {
+            self.pause(delay);
+        }
+        drop(permit);
+        result
+    }
+
+    /// Sends nothing for this long, because the vendor asked for it. Never shortens a longer pause.
+    pub fn pause(&self, delay: Duration) {
+        let until = self.clock.now().saturating_duration_since(self.epoch).saturating_add(delay);
+        self.paused_until.fetch_max(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
+    }
+
+    /// Takes note of how many calls the vendor says are left. None left means a pause until `reset_in`, or for the shortest
+    /// window (at most 10 s) if the vendor does not say.
+    pub fn observe(&self, remaining: u64, reset_in: Option<Duration>) {
+        self.remaining.store(remaining, Ordering::Relaxed);
+        if remaining == 0 {
+            let shortest = self.cells.iter().map(|cell| cell.window().per).min().unwrap_or(Duration::from_secs(1));
+            self.pause(reset_in.unwrap_or(shortest.min(Duration::from_secs(10))));
+        }
+    }
+
+    /// The limits at this moment.
+    pub fn snapshot(&self) -> GateSnapshot {
+        let pause = self.pause_left();
+        let remaining = self.remaining.load(Ordering::Relaxed);
+        GateSnapshot {
+            windows: self.cells.iter().map(Cell::snapshot).collect(),
+            in_flight: self
+                .in_flight
+                .as_ref()
+                .map_or(0, |(free, most)| most.saturating_sub(u32::try_from(free.available_permits()).unwrap_or(*most))),
+            concurrent: self.in_flight.as_ref().map(|(_, most)| *most),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            paused_for: (!pause.is_zero()).then_some(pause),
+            remaining: (remaining != UNTOLD).then_some(remaining),
+        }
+    }
+
+    fn pause_left(&self) -> Duration {
+        match self.paused_until.load(Ordering::Acquire) {
+            0 => Duration::ZERO,
+            until => Duration::from_nanos(until).saturating_sub(self.clock.now().saturating_duration_since(self.epoch)),
+        }
+    }
+
+    /// How long until a call may be sent, taking nothing.
+    fn look(&self) -> Duration {
+        self.cells.iter().map(Cell::look).fold(self.pause_left(), Duration::max)
+    }
+
+    /// Takes one call from every window. A window that another caller emptied since [`LimitGate::look`] makes us wait again;
+    /// what was taken from the others is then lost, which errs on the vendor's side.
+    fn take(&self) -> Duration {
+        self.cells.iter().map(Cell::take).fold(Duration::ZERO, Duration::max)
+    }
+
+    fn try_place(&self, permit: &mut LimitPermit) -> bool {
+        match &self.in_flight {
+            None => true,
+            Some((places, _)) => places.clone().try_acquire_owned().map(|place| permit.keep(place)).is_ok(),
+        }
+    }
+
+    async fn place(&self, permit: &mut LimitPermit) -> Result<()> {
+        if let Some((places, _)) = &self.in_flight {
+            let place = places.clone().acquire_owned().await;
+            permit.keep(place.map_err(|error| Error::internal("a concurrency limit was closed").with_source(error))?);
+        }
+        Ok(())
+    }
+}
+
+impl Idle for LimitGate {
+    fn is_idle(&self) -> bool {
+        let nobody = self.waiting.load(Ordering::Relaxed) == 0
+            && self.in_flight.as_ref().is_none_or(|(free, most)| free.available_permits() >= *most as usize);
+        nobody && self.pause_left().is_zero() && self.cells.iter().all(Cell::is_idle)
+    }
+}
+
+/// Counts a waiting caller for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn join(count: &'a AtomicUsize) -> (Self, usize) {
+        let before = count.fetch_add(1, Ordering::AcqRel);
+        (Self(count), before)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Waits until all `gates` let the call through. The first is the call's own and orders the queue.
+pub(super) async fn acquire(
+    gates: &[Arc<LimitGate>],
+    pause: &(dyn Fn(Instant) -> Duration + Sync),
+    deadline: Option<Instant>,
+) -> Result<LimitPermit> {
+    let Some(own) = gates.first() else { return Ok(LimitPermit::default()) };
+    let ready = |gates: &[Arc<LimitGate>]| gates.iter().map(|gate| gate.look()).fold(Duration::ZERO, Duration::max);
+    let take = |gates: &[Arc<LimitGate>]| gates.iter().map(|gate| gate.take()).fold(Duration::ZERO, Duration::max);
+
+    let start = own.clock.now();
+    let mut permit = LimitPermit::default();
+    // Whoever comes while others wait joins the queue.
+    if own.waiting.load(Ordering::Acquire) == 0 && pause(start).is_zero() {
+        let placed = gates.iter().all(|gate| gate.try_place(&mut permit));
+        if placed && ready(gates).is_zero() && take(gates).is_zero() {
+            return Ok(permit);
+        }
+        permit = LimitPermit::default();
+    }
+
+    let patience = deadline.map_or(own.max_wait, |deadline| deadline.saturating_duration_since(start).min(own.max_wait));
+    let (_waiting, ahead) = Waiting::join(&own.waiting);
+    let interval = gates.iter().flat_map(|gate| &gate.cells).map(Cell::interval).max().unwrap_or_default();
+    let estimate = ready(gates).max(pause(start)).saturating_add(interval.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)));
+    if estimate > patience {
+        return Err(overloaded(estimate));
+    }
+    let turn = async {
+        let _turn = own.turn.lock().await;
+        for gate in gates {
+            gate.place(&mut permit).await?;
+        }
+        loop {
+            let now = own.clock.now();
+            let mut wait = ready(gates).max(pause(now));
+            if wait.is_zero() {
+                wait = take(gates);
+                if wait.is_zero() {
+                    return Ok(());
+                }
+            }
+            if now.saturating_duration_since(start).saturating_add(wait) > patience {
+                return Err(overloaded(wait));
+            }
+            tokio::time::sleep(wait).await;
+        }
+    };
+    match tokio::time::timeout(patience, turn).await {
+        Ok(outcome) => outcome?,
+        Err(_) => return Err(overloaded(ready(gates).max(interval))),
+    }
+    permit.waited = own.clock.now().saturating_duration_since(start);
+    Ok(permit)
+}
+
+fn overloaded(after: Duration) -> Error {
+    Error::new(ErrorKind::Overloaded, "the call would wait longer for its rate or concurrency limit than it may").with_retry(Retry::After(after))
+}
