@@ -259,3 +259,5 @@ impl HttpTransportBuilder {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -165,3 +165,161 @@ async fn an_answer_longer_than_the_cap_is_refused_by_its_announced_or_its_real_l
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     }
 }
+
+/// `payload` as an answer with this content encoding.
+fn encoded(encoding: &str, payload: &[u8]) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}\r\ncontent-length: {}\r\n\r\n", payload.len()).into_bytes();
+    answer.extend_from_slice(payload);
+    answer
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+}
+
+/// `{"hello":"gzip"}` as gzip writes it.
+const SMALL_GZIP: &str = "H4sIAAAAAAAC/6tWykjNyclXslJKr8osUKoFAPZPBW8QAAAA";
+
+#[tokio::test]
+async fn gzip_and_brotli_are_decoded() {
+    // The brotli stream holds "hello" uncompressed: one meta-block of RFC 7932 section 9.2, and the empty last one.
+    let brotli = [0x0b, 0x02, 0x80, b'h', b'e', b'l', b'l', b'o', 0x03];
+    for (encoding, payload, expected) in [("gzip", base64(SMALL_GZIP), r#"{"hello":"gzip"}"#), ("br", brotli.to_vec(), "hello")] {
+        let server = RawServer::answering(encoded(encoding, &payload)).await;
+        let (_, body) = fetch(&local().build().unwrap(), &server.url("/")).await.unwrap();
+        assert_eq!(body, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_is_cut_at_the_cap_of_what_comes_out() {
+    // 1 MiB of zeros in 1,051 bytes.
+    let bomb = base64(&format!("H4sIAAAAAAAC/+3BMQEAAADCoPVPbQhfo{}PgMc6jinAAAQAA==", "A".repeat(1355)));
+    assert_eq!(bomb.len(), 1051);
+    let server = RawServer::answering(encoded("gzip", &bomb)).await;
+    let transport = local().build().unwrap();
+    let body = async |cap| transport.send(&cx("https://vendor.example"), get(&server.url("/"))).await.unwrap().into_body().collect(cap).await;
+    assert_eq!(body(1 << 16).await.unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(body((1 << 20) - 1).await.unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(body(1 << 20).await.unwrap().len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn broken_gzip_is_a_protocol_error() {
+    let mut broken = base64(SMALL_GZIP);
+    broken[15] ^= 0xff;
+    let not_gzip = b"<html>login</html>".to_vec();
+    for payload in [broken, not_gzip] {
+        let server = RawServer::answering(encoded("gzip", &payload)).await;
+        let error = fetch(&local().build().unwrap(), &server.url("/")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    }
+}
+
+/// A server that closes after each answer, so that the next request dials again.
+async fn one_shot() -> RawServer {
+    RawServer::start(|_, mut stream| async move {
+        read_head(&mut stream).await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_name_that_changes_its_mind_is_not_followed_inside() {
+    let server = one_shot().await;
+    let port = server.address.port();
+    // The test's stand-in for a public address is 127.0.0.1; the second answer is another inside address.
+    let policy = EgressPolicy::new().allow_host(&format!("rebind.example:{port}")).unwrap().allow_cidr("127.0.0.1/32").unwrap();
+    let lookup = FakeLookup::new(&[&["127.0.0.1"], &["127.0.0.2"]]);
+    let transport = HttpTransport::builder().egress(policy).lookup(lookup).build().unwrap();
+    let url = format!("http://rebind.example:{port}/?key=canary");
+    fetch(&transport, &url).await.unwrap();
+    let error = fetch(&transport, &url).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Denied, Retry::Never));
+    assert!(error.message().contains("`rebind.example`: a loopback address"), "{error}");
+    assert!(!format!("{error:?}").contains("canary"));
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn of_mixed_addresses_only_the_allowed_are_dialled() {
+    let server = one_shot().await;
+    let port = server.address.port();
+    let policy = EgressPolicy::new().allow_host(&format!("mixed.example:{port}")).unwrap().allow_cidr("127.0.0.1/32").unwrap();
+    let lookup = FakeLookup::new(&[&["169.254.169.254", "127.0.0.2", "127.0.0.1", "::1"]]);
+    let transport = HttpTransport::builder().egress(policy).lookup(lookup).build().unwrap();
+    let (status, _) = fetch(&transport, &format!("http://mixed.example:{port}/")).await.unwrap();
+    assert_eq!((status, server.connections()), (StatusCode::OK, 1));
+}
+
+#[tokio::test]
+async fn a_public_looking_name_that_leads_inside_is_denied_before_anything_is_sent() {
+    for ip in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fd00:ec2::254", "64:ff9b::a00:1"] {
+        let transport = HttpTransport::builder().lookup(FakeLookup::new(&[&[ip]])).build().unwrap();
+        let error = fetch(&transport, "https://innocent.example/").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{ip}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_connections_allow_list_counts_where_settings_are_trusted() {
+    let server = RawServer::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let connection = connector_core::Connection::new("erp", "https://vendor.example").unwrap().with_setting(EGRESS_ALLOW, "loopback");
+    let with_list = CallCx::new(Arc::new(connection));
+    for (trusted, cx, open) in [(true, &with_list, true), (false, &with_list, false), (true, &cx("https://vendor.example"), false)] {
+        let policy = EgressPolicy::new().trust_connection_settings(trusted);
+        let transport = HttpTransport::builder().egress(policy).build().unwrap();
+        for _ in 0..2 {
+            let outcome = transport.send(cx, get(&server.url("/"))).await.map(|response| response.status());
+            assert_eq!(outcome.map_err(|error| error.kind()), if open { Ok(StatusCode::OK) } else { Err(ErrorKind::Denied) });
+        }
+        assert_eq!(transport.extended.read().unwrap().len(), usize::from(open));
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_allow_list_is_a_config_error() {
+    let connection = connector_core::Connection::new("erp", "https://vendor.example").unwrap().with_setting(EGRESS_ALLOW, "10.0.0.0/99");
+    let transport = HttpTransport::builder().egress(EgressPolicy::new().trust_connection_settings(true)).build().unwrap();
+    let error = transport.send(&CallCx::new(Arc::new(connection)), get("https://vendor.example/")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+/// Runs itself again with proxy variables set, because a process cannot safely set its own.
+#[tokio::test]
+async fn proxies_from_the_environment_are_ignored() {
+    const INNER: &str = "CONNECTOR_HTTP_TEST_PROXIED";
+    if std::env::var_os(INNER).is_some() {
+        let server = RawServer::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        fetch(&local().build().unwrap(), &server.url("/")).await.unwrap();
+        return;
+    }
+    let proxy = RawServer::answering("HTTP/1.1 502 Proxied\r\ncontent-length: 0\r\n\r\n").await;
+    let url = proxy.url("");
+    let status = tokio::task::spawn_blocking(move || {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "client::tests::proxies_from_the_environment_are_ignored"]).env(INNER, "1");
+        for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+            child.env(name, &url);
+        }
+        child.stdout(std::process::Stdio::null()).status().unwrap()
+    })
+    .await
+    .unwrap();
+    assert!(status.success());
+    assert_eq!(proxy.connections(), 0);
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_config_errors() {
+    for builder in [HttpTransport::builder().user_agent("a\nb"), HttpTransport::builder().extra_root_certificates("no pem")] {
+        assert_eq!(builder.build().unwrap_err().kind(), ErrorKind::Config);
+    }
+}
+
+#[test]
+fn the_shared_transport_is_one() {
+    assert!(Arc::ptr_eq(&HttpTransport::shared().unwrap(), &HttpTransport::shared().unwrap()));
+}
