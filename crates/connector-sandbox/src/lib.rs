@@ -1,1 +1,26 @@
 #![doc = include_str!("../README.md")]
+
+mod auth;
+pub mod client;
+mod clock;
+mod control;
+mod dispatch;
+mod exchange;
+pub mod faults;
+pub mod ledger;
+mod notify;
+mod server;
+mod vendors;
+
+pub use auth::known;
+pub use clock::WallClock;
+pub use faults::{FaultKind, FaultProfile, Faults};
+pub use ledger::{Effect, EffectKind, Ledger};
+pub use notify::{Notification, RetrySchedule};
+pub use server::{Builder, Credential, Sandbox, TableRow};
+pub use vendors::VENDORS;
+pub use vendors::hubspot::HubSpot;
+pub use vendors::msgraph::{LifecycleEvent, MsGraph};
+pub use vendors::netbox::NetBox;
+pub use vendors::servicenow::ServiceNow;
+pub use vendors::ticketing::Ticketing;

@@ -1,0 +1,104 @@
+//! Tokens the fakes hand out and the fixed test credentials they accept. Tokens really expire on the sandbox's wall clock and can be
+//! revoked early. Nothing here is secret: every value is a published constant that opens only a fake on loopback.
+
+use crate::clock::WallClock;
+use crate::ledger::lock;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The credentials every sandbox accepts.
+pub mod known {
+    /// Directory (tenant) id of the fake Microsoft tenant.
+    pub const GRAPH_TENANT: &str = "5a2b0c1e-0000-4000-8000-00000000c0de";
+    /// Application (client) id registered in it.
+    pub const GRAPH_CLIENT_ID: &str = "5a2b0c1e-0000-4000-8000-0000000000a1";
+    /// Its client secret.
+    pub const GRAPH_CLIENT_SECRET: &str = "sandbox-graph~secret/1+1";
+    /// The shared mailbox that exists from the start.
+    pub const GRAPH_MAILBOX: &str = "support@contoso.example";
+    /// HubSpot private-app token.
+    pub const HUBSPOT_TOKEN: &str = "sandbox-hubspot-private-app-token";
+    /// HubSpot OAuth client id.
+    pub const HUBSPOT_CLIENT_ID: &str = "sandbox-hubspot-client";
+    /// HubSpot OAuth client secret; also the webhook signing key.
+    pub const HUBSPOT_CLIENT_SECRET: &str = "sandbox-hubspot-client-secret";
+    /// HubSpot refresh token.
+    pub const HUBSPOT_REFRESH_TOKEN: &str = "sandbox-hubspot-refresh-token";
+    /// NetBox v2 token (the part after `Bearer `).
+    pub const NETBOX_TOKEN: &str = "nbt_sandbox.netbox-token";
+    /// ServiceNow user.
+    pub const SERVICENOW_USER: &str = "sandbox.integration";
+    /// ServiceNow password.
+    pub const SERVICENOW_PASSWORD: &str = "sandbox-servicenow-password";
+    /// ServiceNow OAuth client id.
+    pub const SERVICENOW_CLIENT_ID: &str = "sandbox-servicenow-client";
+    /// ServiceNow OAuth client secret.
+    pub const SERVICENOW_CLIENT_SECRET: &str = "sandbox-servicenow-secret";
+    /// Ticketing API key.
+    pub const TICKETING_API_KEY: &str = "sandbox-ticketing-key";
+    /// ERP bearer token.
+    pub const ERP_TOKEN: &str = "sandbox-erp-token";
+}
+
+/// Bearer tokens with an end.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    prefix: &'static str,
+    lifetime_s: i64,
+    clock: WallClock,
+    issued: AtomicU64,
+    live: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl Tokens {
+    pub(crate) fn new(prefix: &'static str, lifetime_s: i64, clock: WallClock) -> Self {
+        Self { prefix, lifetime_s, clock, issued: AtomicU64::new(0), live: Mutex::default() }
+    }
+
+    /// A fresh token.
+    pub(crate) fn issue(&self) -> String {
+        let n = self.issued.fetch_add(1, Ordering::Relaxed) + 1;
+        let token = format!("{}.{n:06}", self.prefix);
+        let mut live = lock(&self.live);
+        let now = self.clock.now();
+        live.retain(|_, end| *end > now);
+        live.insert(token.clone(), now.saturating_add(SignedDuration::from_secs(self.lifetime_s)).unwrap_or(now));
+        token
+    }
+
+    /// Lifetime of a new token in seconds.
+    pub(crate) fn lifetime_s(&self) -> i64 {
+        self.lifetime_s
+    }
+
+    /// Whether the token is good now.
+    pub(crate) fn accepts(&self, token: &str) -> bool {
+        lock(&self.live).get(token).is_some_and(|end| *end > self.clock.now())
+    }
+
+    /// Ends a token early; false if it was not live.
+    pub(crate) fn revoke(&self, token: &str) -> bool {
+        lock(&self.live).remove(token).is_some()
+    }
+
+    /// Ends every token.
+    pub(crate) fn revoke_all(&self) {
+        lock(&self.live).clear();
+    }
+
+    /// How many tokens were ever handed out; a client that shares one refresh asks once.
+    pub(crate) fn issued(&self) -> u64 {
+        self.issued.load(Ordering::Relaxed)
+    }
+}
+
+/// User and password of an `Authorization: Basic …` header.
+pub(crate) fn basic(header: Option<&str>) -> Option<(String, String)> {
+    use base64::Engine as _;
+    let encoded = header?.strip_prefix("Basic ")?;
+    let text = String::from_utf8(base64::engine::general_purpose::STANDARD.decode(encoded).ok()?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}

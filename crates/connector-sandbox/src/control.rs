@@ -1,0 +1,93 @@
+//! The control API under `/_sandbox/`: what the command line and other processes use to look at the ledger, change the faults and
+//! make things happen. It is no vendor: it takes no credentials and no faults touch it.
+
+use crate::dispatch::Hub;
+use crate::exchange::{Answer, Reply, Req};
+use crate::faults::FaultProfile;
+use crate::vendors::msgraph::LifecycleEvent;
+use serde_json::{Value, json};
+
+/// Answers a control request.
+///
+/// | request | does |
+/// |---|---|
+/// | `GET /_sandbox/ledger` | every effect |
+/// | `GET /_sandbox/faults` | profile and counts |
+/// | `PUT /_sandbox/faults` | a profile name as JSON string, or a profile object |
+/// | `GET /_sandbox/notifications` | what became of each notification |
+/// | `POST /_sandbox/mail?user=&folder=` | injects the body (RFC 5322 bytes) |
+/// | `POST /_sandbox/lifecycle?event=` | fires a Graph lifecycle notification to every subscription |
+/// | `POST /_sandbox/expire-delta?user=` | makes every delta cursor of a mailbox stale |
+/// | `POST /_sandbox/expire-tokens` | ends every token |
+/// | `PUT /_sandbox/webhooks` | `{vendor, url, secret?}` for hubspot, netbox, ticketing |
+pub(crate) fn handle(hub: &Hub, req: &Req) -> Reply {
+    route(hub, req).unwrap_or_else(|reply| reply)
+}
+
+fn route(hub: &Hub, req: &Req) -> Answer {
+    let ok = |body: Value| Ok(Reply::json(200, &body));
+    let path = req.path();
+    match (req.method.as_str(), path.as_slice()) {
+        ("GET", ["ledger"]) => ok(json!({"effects": hub.shared.ledger.effects()})),
+        ("GET", ["notifications"]) => ok(json!({"notifications": hub.shared.notifier.log()})),
+        ("GET", ["faults"]) => ok(faults(hub)),
+        ("PUT", ["faults"]) => {
+            let profile = match body(req)? {
+                Value::String(name) => name.parse::<FaultProfile>().map_err(bad)?,
+                object => serde_json::from_value(object).map_err(|e| bad(e.to_string()))?,
+            };
+            hub.shared.faults.set(profile);
+            ok(faults(hub))
+        }
+        ("POST", ["mail"]) => {
+            let user = req.q("user").unwrap_or(crate::known::GRAPH_MAILBOX);
+            let folder = req.q("folder").unwrap_or("inbox");
+            let id = hub.msgraph.inject_mime(user, folder, &req.body).ok_or_else(|| bad("no such mailbox or folder".into()))?;
+            ok(json!({"id": id}))
+        }
+        ("POST", ["lifecycle"]) => {
+            let event: LifecycleEvent = req.q("event").unwrap_or("missed").parse().map_err(bad)?;
+            ok(json!({"sent": hub.msgraph.fire_lifecycle(event)}))
+        }
+        ("POST", ["expire-delta"]) => {
+            hub.msgraph.expire_delta(req.q("user").unwrap_or(crate::known::GRAPH_MAILBOX));
+            ok(json!({}))
+        }
+        ("POST", ["expire-tokens"]) => {
+            hub.msgraph.expire_tokens();
+            hub.hubspot.expire_tokens();
+            hub.servicenow.expire_tokens();
+            ok(json!({}))
+        }
+        ("PUT", ["webhooks"]) => {
+            let body = body(req)?;
+            let text = |key: &str| body[key].as_str().map(str::to_owned);
+            let url = text("url").ok_or_else(|| bad("`url` is missing".into()))?;
+            match text("vendor").as_deref() {
+                Some("hubspot") => hub.hubspot.set_webhook(url),
+                Some("netbox") => hub.netbox.set_webhook(url, text("secret")),
+                Some("ticketing") => hub.ticketing.set_webhook(url, text("secret")),
+                _ => return Err(bad("`vendor` must be hubspot, netbox or ticketing".into())),
+            }
+            ok(json!({}))
+        }
+        _ => Err(Reply::json(404, &json!({"error": "no such control request"}))),
+    }
+}
+
+fn faults(hub: &Hub) -> Value {
+    let mut injected = json!({});
+    for ((vendor, kind), n) in hub.shared.faults.counts() {
+        let kind = serde_json::to_value(kind).unwrap_or_default();
+        injected[vendor][kind.as_str().unwrap_or_default()] = n.into();
+    }
+    json!({"profile": hub.shared.faults.profile(), "injected": injected})
+}
+
+fn body(req: &Req) -> Result<Value, Reply> {
+    req.json().map_err(|e| bad(format!("the body is not JSON: {e}")))
+}
+
+fn bad(message: String) -> Reply {
+    Reply::json(400, &json!({"error": message}))
+}
