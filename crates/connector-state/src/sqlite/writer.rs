@@ -158,7 +158,7 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE t (x BLOB); PRAGMA max_page_count = 20").unwrap();
         let (writer, thread) = Writer::start(connection).unwrap();
-        let insert = |bytes: usize| {
+        let insert = |bytes: i64| {
             let writer = writer.clone();
             async move { writer.write(move |connection| connection.execute("INSERT INTO t VALUES (zeroblob(?1))", [bytes])).await }
         };
