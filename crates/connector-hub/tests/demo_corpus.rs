@@ -150,13 +150,13 @@ fn mentions(text: &str, item: &str) -> bool {
 fn charsets_and_encoded_names_survive() {
     let messages = generate(1, 200);
     let cases = [
-        ("de-latin1", "Störung: Gerät antwortet nicht", "Klaus Müller|Anke Schröder", "außerdem läuft die Übertragung"),
-        ("fr-windows-1252", "Problème d’accès à", "Claire Lefèvre", "« délai dépassé »"),
-        ("pl-latin2", "Błąd połączenia", "Anna Wiśniewska", "Dzień dobry"),
-        ("ja-iso-2022-jp", "接続できません", "田中", "エラーは「タイムアウト」です"),
-        ("zh-gb2312", "系统无法访问", "王伟", "页面一直显示超时"),
-        ("ar-utf8", "الخادم لا يستجيب", "ليلى", "نرجو المساعدة"),
-        ("he-utf8", "תקלה בשרת", "נועה", "אין גישה אל"),
+        ("de-latin1", "Störung: Gerät antwortet nicht", "Karin Abel (Einkauf München)|Sven Gruber (Büro)", "außerdem läuft die Übertragung"),
+        ("fr-windows-1252", "Problème d’accès à", "Chloé Eriksen", "« délai dépassé »"),
+        ("pl-latin2", "Błąd połączenia", "Oskar Ito (księgowość)", "Dzień dobry"),
+        ("ja-iso-2022-jp", "接続できません", "ヒロ・ヤンセン", "エラーは「タイムアウト」です"),
+        ("zh-gb2312", "系统无法访问", "梅", "页面一直显示超时"),
+        ("ar-utf8", "الخادم لا يستجيب", "فريد", "نرجو المساعدة"),
+        ("he-utf8", "תקלה בשרת", "נור", "אין גישה אל"),
         ("en-emoji", "🔥 Production is on fire 🚒", "", "👩‍👩‍👧‍👦"),
     ];
     for (template, subject, names, text) in cases {
@@ -240,6 +240,15 @@ fn a_missing_folder_is_named_in_the_error() {
     let error = load_dir(&folder.path().join("nowhere")).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+#[tokio::test]
+async fn the_sandbox_knows_everybody_but_newcomers() {
+    let sandbox = connector_sandbox::Sandbox::builder().start("127.0.0.1:0").await.unwrap();
+    let in_crm: HashSet<String> = sandbox.hubspot().contact_emails().into_iter().collect();
+    for contact in CONTACTS {
+        assert_eq!(in_crm.contains(contact.email), contact.voice != "new", "{}", contact.email);
+    }
 }
 
 #[test]

@@ -15,11 +15,12 @@ use base64::engine::general_purpose::STANDARD;
 use Expectation::{AutoReply, Broken, FollowUp, Ticket};
 
 /// The mailbox all generated messages are addressed to.
-pub(crate) const SUPPORT_MAILBOX: &str = "support@company.com";
+pub(crate) const SUPPORT_MAILBOX: &str = "support@contoso.example";
 
-/// The configuration items (hosts and services) that generated messages name.
+/// The configuration items (hosts, machines, a switch and services) that generated messages name. The sandbox's CMDB has all of them
+/// but `cache01`: people also name what nobody has recorded.
 pub(crate) const CONFIGURATION_ITEMS: &[&str] =
-    &["web01", "web02", "app01", "app02", "db01", "db02", "cache01", "fra1-sw01", "vm-billing-01", "shop", "billing-api", "mail-gw"];
+    &["web01", "web02", "app01", "app02", "db01", "db02", "cache01", "sw-acc01", "vm-billing-1", "shop", "billing-api", "mail-relay"];
 
 /// What a support desk is expected to do with one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,26 +65,27 @@ const fn person(voice: &'static str, email: &'static str, first_name: &'static s
     Contact { email, header_name, first_name, voice }
 }
 
-/// Everybody who writes in generated messages. A CRM used with the demo should know all of them except the voice `new`.
+/// Everybody who writes in generated messages. The sandbox's CRM knows all of them except the voice `new`, which the tests check.
 pub(crate) const CONTACTS: &[Contact] = &[
-    person("en", "ada@acme.test", "Ada", "Ada Byron"),
-    person("en", "alan@acme.test", "Alan", "\"Mathison, Alan\""),
-    person("en", "bob@globex.test", "Bob", "Bob Sample"),
-    person("en", "edith@globex.test", "Edith", "Edith Clarke"),
-    person("en", "peter@initech.test", "Peter", "Peter G."),
-    person("en", "milton@initech.test", "Milton", "\"Milton W. (stapler)\""),
-    person("en", "alice@umbrella.test", "Alice", "Alice Doe"),
-    person("en", "zoe@umbrella.test", "Zoe", "=?UTF-8?Q?Zo=C3=AB_O=27Neill?="),
-    person("en", "carol@example.com", "Carol", "Carol"),
-    person("de", "klaus@globex.test", "Klaus", "=?ISO-8859-1?Q?Klaus_M=FCller?="),
-    person("de", "anke@acme.test", "Anke", "=?ISO-8859-1?Q?Anke_Schr=F6der?="),
-    person("fr", "claire@umbrella.test", "Claire", "=?windows-1252?Q?Claire_Lef=E8vre?="),
-    person("pl", "anna@initech.test", "Anna", "=?ISO-8859-2?Q?Anna_Wi=B6niewska?="),
-    person("ja", "tanaka@acme.test", "Tanaka", "=?ISO-2022-JP?B?GyRCRURDZhsoQg==?="),
-    person("zh", "wei@globex.test", "Wang Wei", "=?GB2312?B?zfXOsA==?="),
-    person("ar", "leila@umbrella.test", "Leila", "=?UTF-8?B?2YTZitmE2Yk=?="),
-    person("he", "noa@initech.test", "Noa", "=?UTF-8?B?16DXldei15Q=?="),
-    person("new", "newcomer@example.com", "Robin", "Robin"),
+    person("en", "ada.abel@acme.example", "Ada", "Ada Abel"),
+    person("en", "bruno.haas@borealis.example", "Bruno", "\"Haas, Bruno\""),
+    person("en", "dmitri.brandt@delphi.example", "Dmitri", "Dmitri Brandt"),
+    person("en", "grace.costa@glade.example", "Grace", "\"Grace Costa (purchasing)\""),
+    person("en", "ines.gruber@iris.example", "Ines", "=?UTF-8?Q?In=C3=A9s_Gruber?="),
+    person("en", "liam.haas@lumen.example", "Liam", "Liam H."),
+    person("en", "priya.fontaine@delphi.example", "Priya", "Priya Fontaine"),
+    person("en", "quentin.costa@ember.example", "Quentin", "Quentin"),
+    person("en", "rosa.jansen@fjord.example", "Rosa", "Rosa Jansen"),
+    person("en", "uma.keller@prospect1.example", "Uma", "Uma Keller"),
+    person("de", "karin.abel@glade.example", "Karin", "=?ISO-8859-1?Q?Karin_Abel_=28Einkauf_M=FCnchen=29?="),
+    person("de", "sven.gruber@glade.example", "Sven", "=?ISO-8859-1?Q?Sven_Gruber_=28B=FCro=29?="),
+    person("fr", "chloe.eriksen@cobalt.example", "Chloe", "=?windows-1252?Q?Chlo=E9_Eriksen?="),
+    person("pl", "oskar.ito@cobalt.example", "Oskar", "=?ISO-8859-2?Q?Oskar_Ito_=28ksi=EAgowo=B6=E6=29?="),
+    person("ja", "hiro.jansen@helix.example", "Hiro", "=?ISO-2022-JP?B?GyRCJVIlbSEmJWQlcyU7JXMbKEI=?="),
+    person("zh", "mei.eriksen@acme.example", "Mei", "=?GB2312?B?w7c=?="),
+    person("ar", "farid.fontaine@fjord.example", "Farid", "=?UTF-8?B?2YHYsdmK2K8=?="),
+    person("he", "noor.brandt@borealis.example", "Noor", "=?UTF-8?B?16DXldeo?="),
+    person("new", "robin@newcomer.example", "Robin", "Robin"),
     person("new", "first.timer@elsewhere.example", "Kim", "Kim"),
 ];
 
