@@ -7,12 +7,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use connector_core::{
     context::{CallCx, Connection},
-    transport::Request,
+    error::{Error, ErrorKind, Result},
+    transport::{Body, Request, Response, Transport},
 };
 use http::Method;
 use tokio::{
@@ -124,5 +126,67 @@ impl Lookup for FakeLookup {
         let mut answers = self.0.lock().unwrap();
         let answer = if answers.len() > 1 { answers.pop() } else { answers.last().cloned() };
         answer.filter(|answer| !answer.is_empty()).ok_or_else(|| io::Error::other("no such host"))
+    }
+}
+
+/// One request as the fake endpoint saw it.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) url: String,
+    pub(crate) authorization: Option<String>,
+    pub(crate) form: Vec<(String, String)>,
+}
+
+/// A token endpoint without a network: answers from a table after 50 ms (of paused time), the last answer for ever.
+#[derive(Debug)]
+pub(crate) struct FakeEndpoint {
+    answers: Mutex<Vec<(u16, String)>>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl FakeEndpoint {
+    pub(crate) fn new(answers: &[(u16, &str)]) -> Arc<Self> {
+        let answers = answers.iter().rev().map(|(status, body)| (*status, (*body).to_owned())).collect();
+        Arc::new(Self { answers: Mutex::new(answers), seen: Mutex::default() })
+    }
+
+    /// Issues `t1`, `t2`, … that live this many seconds.
+    pub(crate) fn issuing(expires_in: u32) -> Arc<Self> {
+        Self::new(&[(200, &format!(r#"{{"access_token":"t#","token_type":"Bearer","expires_in":{expires_in}}}"#))])
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+}
+
+#[async_trait]
+impl Transport for FakeEndpoint {
+    async fn send(&self, _cx: &CallCx, request: Request) -> Result<Response> {
+        let header = |name| request.head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        let authorization = header("authorization");
+        let body = request.body.collect(1 << 16).await?;
+        let form = url::form_urlencoded::parse(&body).into_owned().collect();
+        let number = {
+            let mut seen = self.seen.lock().unwrap();
+            seen.push(Seen { url: request.head.url.into(), authorization, form });
+            seen.len()
+        };
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let (status, body) = {
+            let mut answers = self.answers.lock().unwrap();
+            if answers.len() > 1 { answers.pop().unwrap() } else { answers[0].clone() }
+        };
+        if status == 0 {
+            return Err(Error::new(ErrorKind::Timeout, "the vendor did not answer in time"));
+        }
+        let mut response = http::Response::new(Body::Bytes(body.replace("t#", &format!("t{number}")).into()));
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        response.headers_mut().insert("retry-after", http::HeaderValue::from_static("7"));
+        Ok(response)
     }
 }

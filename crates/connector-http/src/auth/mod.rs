@@ -116,7 +116,11 @@ impl Auth {
                 }
                 named.find(|scheme| scheme.fits(&credential))
             }
-            None => self.schemes.iter().find(|scheme| scheme.fits(&credential)),
+            // One that cannot be used is taken only if no other fits, for what it then has to say.
+            None => {
+                let fitting = || self.schemes.iter().filter(|scheme| scheme.fits(&credential));
+                fitting().find(|scheme| scheme.method.is_ok()).or_else(|| fitting().next())
+            }
         };
         match chosen {
             Some(scheme) => Ok(Some((scheme, credential))),
@@ -242,3 +246,6 @@ impl Scheme {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,10 @@ use connector_core::{
     context::{CallCx, TenantId},
     credential::Credential,
     error::{Error, ErrorKind, Result, Retry},
+    resilience::retry_after,
     spec::OAuth2Spec,
 };
-use http::{HeaderValue, header};
+use http::HeaderValue;
 
 use super::{
     request::{self, Target},
@@ -142,8 +143,7 @@ impl ClientCredentials {
         }
         // The status alone decides if the body cannot be read.
         let code = body.ok().and_then(|body| token::error_code(&body));
-        let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
-        let retry_after = retry_after.filter(|seconds| *seconds > 0.0).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let retry_after = retry_after::from_headers(&head.headers, self.0.deps.clock.wall()).filter(|delay| !delay.is_zero());
         Err(token::refusal(head.status, code.as_deref(), retry_after))
     }
 }

@@ -11,3 +11,6 @@ pub(crate) use client_credentials::ClientCredentials;
 
 /// The connection setting that replaces the manifest's token URL, for sandboxes, sovereign clouds and self-hosted vendors.
 pub const TOKEN_URL_SETTING: &str = "token_url";
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use crate::auth::value;
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
 
 /// How long a token is used whose lifetime the vendor does not name.
-const UNNAMED_LIFETIME: Duration = Duration::from_secs(10 * 60);
+const UNNAMED_LIFETIME: Duration = Duration::from_secs(300);
 
 /// No token is trusted longer, whatever the vendor names; a revoked one is then noticed within a day.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -77,7 +77,7 @@ pub(super) fn parse(status: StatusCode, body: &[u8]) -> Result<Token> {
     Ok(Token { header, lifetime: lifetime(answer.expires_in.as_ref()) })
 }
 
-/// `3600`, `"3600"`, `3600.5`; missing, unreadable, zero or negative: ten minutes; absurd: a day.
+/// `3600`, `"3600"`, `3600.5`; missing, unreadable, zero or negative: five minutes; absurd: a day.
 ///
 /// Zero is what some vendors write for "does not expire". Should it mean "already expired" after all, the first 401 fetches another.
 fn lifetime(expires_in: Option<&Value>) -> Duration {
