@@ -110,9 +110,11 @@ impl fmt::Debug for HttpTransport {
 impl Transport for HttpTransport {
     async fn send(&self, cx: &CallCx, request: Request) -> Result<Response> {
         let stall = self.settings.stall;
-        match cx.connection.setting(EGRESS_ALLOW) {
-            Some(setting) if self.base.policy.trusts_connection_settings() => self.extended(setting)?.send(request, stall).await,
-            _ => self.base.send(request, stall).await,
+        let policy = &self.base.policy;
+        let setting = if policy.trusts_connection_settings() { cx.connection.setting(EGRESS_ALLOW) } else { None };
+        match setting {
+            None => self.base.send(request, stall).await,
+            Some(setting) => self.extended(setting)?.send(request, stall).await,
         }
     }
 }

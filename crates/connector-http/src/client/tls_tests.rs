@@ -73,7 +73,11 @@ fn serve(identity: Identity, alpn: &[&str]) -> (SocketAddr, std::thread::JoinHan
 
 /// Asks `https://{host}` with a transport that trusts `roots`, and says what the server got to see.
 async fn ask(host: &str, identity: Identity, roots: &str) -> (Result<u16>, Option<String>) {
-    let (address, server) = serve(identity, &["http/1.1"]);
+    ask_in(host, identity, roots, "http/1.1").await
+}
+
+async fn ask_in(host: &str, identity: Identity, roots: &str, protocol: &str) -> (Result<u16>, Option<String>) {
+    let (address, server) = serve(identity, &[protocol]);
     let transport = HttpTransport::builder()
         .egress(EgressPolicy::new().allow_loopback().allow_port(address.port()))
         .extra_root_certificates(roots)
@@ -135,4 +139,13 @@ async fn a_server_without_tls_is_not_spoken_to_in_the_clear() {
     let transport = crate::testing::local().connect_timeout(Duration::from_millis(200)).build().unwrap();
     let error = transport.send(&cx("https://vendor.example"), get(&plain.url("/").replace("http:", "https:"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotSent, "{error}");
+}
+
+#[tokio::test]
+async fn http2_is_spoken_to_a_server_that_offers_it() {
+    let authority = Authority::new();
+    let (outcome, seen) = ask_in("vendor.example", authority.issue("vendor.example", |_| {}), &authority.pem, "h2").await;
+    // The server agrees to HTTP/2, looks at the preface and answers nonsense.
+    assert_eq!(seen.as_deref(), Some("PRI * HTTP/2.0\r\n\r\n"));
+    assert!(matches!(outcome.unwrap_err().kind(), ErrorKind::NotSent | ErrorKind::Transient));
 }

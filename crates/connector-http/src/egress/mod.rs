@@ -58,7 +58,7 @@ impl EgressPolicy {
     }
 
     /// Also allows one host (`erp.internal`, `erp.internal:8443`, `10.1.2.3`, `[fd12::1]:443`), over `http` too and at a private address.
-    /// Without a port, 80 and 443 are meant. A name never leads to loopback, link-local or metadata addresses, allowed or not.
+    /// Without a port, 80 and 443 are meant. A name never leads to loopback (except `localhost`), link-local or metadata addresses, allowed or not.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if this is not a host with an optional port.
@@ -186,14 +186,12 @@ impl EgressPolicy {
     /// Judges an address that `name` resolved to, or that a connection to it ended at.
     pub(crate) fn check_address(&self, name: &str, ip: IpAddr) -> Result<(), &'static str> {
         let Some(reason) = address::not_public(ip) else { return Ok(()) };
-        let name = name.trim_end_matches('.');
-        if self.networks_hold(ip)
-            || (self.loopback && is_loopback(ip))
-            || (address::is_internal(ip) && self.hosts.iter().any(|entry| entry.host == name))
-        {
+        if self.networks_hold(ip) || (self.loopback && is_loopback(ip)) {
             return Ok(());
         }
-        Err(reason)
+        let name = name.trim_end_matches('.');
+        let may_be_listed = if is_localhost(name) { is_loopback(ip) } else { address::is_internal(ip) };
+        if may_be_listed && self.hosts.iter().any(|entry| entry.host == name) { Ok(()) } else { Err(reason) }
     }
 
     /// Judges the peer that answered a request to `url`.

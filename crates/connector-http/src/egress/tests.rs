@@ -109,6 +109,11 @@ fn an_allowed_host_may_be_internal_but_never_leads_to_the_machine_or_the_cloud()
         assert_eq!(policy.check_address("erp.internal", ip.parse().unwrap()).is_ok(), open, "{ip}");
     }
     policy.check_address("other.internal", "10.9.9.9".parse().unwrap()).unwrap_err();
+    let sidecar = EgressPolicy::new().allow_host("localhost:3000").unwrap();
+    allowed(&sidecar, &["http://localhost:3000/"]);
+    refused(&sidecar, &["http://localhost:3001/", "http://127.0.0.1:3000/"]);
+    sidecar.check_address("localhost", "127.0.0.1".parse().unwrap()).unwrap();
+    sidecar.check_address("localhost", "10.0.0.1".parse().unwrap()).unwrap_err();
 }
 
 #[test]
