@@ -168,7 +168,7 @@ mod tests {
         insert(10).await.unwrap();
         let rows = writer.write(|connection| connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))).await.unwrap();
         assert_eq!(rows, 2);
-        drop((insert, writer));
+        drop(writer);
         thread.join().unwrap();
     }
 }
