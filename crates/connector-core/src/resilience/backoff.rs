@@ -81,7 +81,7 @@ impl Iterator for FullJitter {
 #[cfg(test)]
 mod tests {
     use backon::BackoffBuilder as _;
-    use proptest::prelude::*;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::*;
     use crate::clock::SeededRng;
