@@ -7,6 +7,7 @@ mod shape;
 mod sources;
 mod yaml;
 
+mod assemble;
 mod connection;
 
 pub mod diagnostic;
@@ -14,10 +15,12 @@ pub mod engine;
 pub mod model;
 pub mod schema;
 pub mod select;
+pub mod sheet;
 pub mod spec;
 pub mod template;
 pub mod validate;
 
+pub use assemble::{assemble, open};
 pub use connection::{ConnectionOptions, connection};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use engine::{Engine, EngineBuilder, Hooks, NativeDelta, NativeOperation, RawReply, RenderedRequest};

@@ -3,7 +3,34 @@
 //! Owns names, references between tools, models, limits and parameters, and what must never stand in a manifest (secrets,
 //! addresses that are no vendor's). Refuses nothing the transport enforces again: the egress guard decides at dial time.
 
-use crate::{diagnostic::Diagnostics, model::Manifest, sources::Sources};
+mod address;
+mod auth;
+mod errors;
+mod examples;
+mod head;
+mod limits;
+mod links;
+mod models;
+mod paging;
+mod params;
+mod secrets;
+mod streams;
+mod tools;
+mod webhook;
+
+use std::fmt;
+
+use connector_core::suggest::nearest;
+
+pub(crate) use address::check as check_address;
+
+use crate::{
+    diagnostic::{Diagnostics, Severity},
+    model::{Manifest, Tool},
+    select::Path,
+    sources::{Sources, child},
+    template::Template,
+};
 
 /// How much a manifest must say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +42,117 @@ pub enum Strictness {
 }
 
 /// Checks a manifest. An error in the result means it must not be used.
-pub fn validate(_manifest: &Manifest, _sources: &Sources, _strictness: Strictness) -> Diagnostics {
-    Diagnostics::default()
+pub fn validate(manifest: &Manifest, sources: &Sources, strictness: Strictness) -> Diagnostics {
+    let mut check = Check { manifest, sources, strictness, found: Diagnostics::default() };
+    head::check(&mut check);
+    auth::check(&mut check);
+    limits::check(&mut check);
+    errors::check(&mut check);
+    models::check(&mut check);
+    tools::check(&mut check);
+    streams::check(&mut check);
+    webhook::check(&mut check);
+    secrets::check(&mut check);
+    check.found.sorted()
+}
+
+/// A check in progress.
+struct Check<'m> {
+    manifest: &'m Manifest,
+    sources: &'m Sources,
+    strictness: Strictness,
+    found: Diagnostics,
+}
+
+impl<'m> Check<'m> {
+    fn report(&mut self, severity: Severity, key: impl Into<String>, message: impl fmt::Display) {
+        self.found.0.push(self.sources.diagnostic(severity, key, message.to_string()));
+    }
+
+    fn error(&mut self, key: impl Into<String>, message: impl fmt::Display) {
+        self.report(Severity::Error, key, message);
+    }
+
+    fn warning(&mut self, key: impl Into<String>, message: impl fmt::Display) {
+        self.report(Severity::Warning, key, message);
+    }
+
+    fn hint(&mut self, key: impl Into<String>, message: impl fmt::Display) {
+        self.report(Severity::Hint, key, message);
+    }
+
+    /// An error in a connector of this repository, a hint in somebody's own.
+    fn expected(&mut self, key: impl Into<String>, message: impl fmt::Display) {
+        let severity = if self.strictness == Strictness::BuiltIn { Severity::Error } else { Severity::Hint };
+        self.report(severity, key, message);
+    }
+
+    /// A selection path that must parse.
+    fn path(&mut self, key: impl Into<String>, text: &str) {
+        if let Err(message) = Path::parse(text) {
+            self.error(key, message);
+        }
+    }
+
+    /// A header name that must be one.
+    fn header(&mut self, key: impl Into<String>, name: &str) {
+        if http::HeaderName::try_from(name).is_err() {
+            self.error(key, format!("`{}` is not a header name", shown(name)));
+        }
+    }
+
+    /// A tool that must exist.
+    fn tool(&mut self, key: impl Into<String>, name: &str) -> Option<&'m Tool> {
+        let manifest = self.manifest;
+        let found = manifest.tool(name);
+        if found.is_none() {
+            let near = suggestion(name, manifest.tools.iter().map(|tool| tool.name.as_str()));
+            self.error(key, format!("there is no tool `{}`{near}", shown(name)));
+        }
+        found
+    }
+
+    /// Placeholders outside tools read settings of the connection, which must be declared.
+    fn settings_in(&mut self, key: &str, text: &str) {
+        let manifest = self.manifest;
+        for name in Template::parse(text).placeholders() {
+            if !manifest.settings.iter().any(|setting| setting.name == name) {
+                let near = suggestion(name, manifest.settings.iter().map(|setting| setting.name.as_str()));
+                self.error(key, format!("`{{{name}}}` is no declared setting{near}; add it under `settings`"));
+            }
+        }
+    }
+}
+
+/// `; did you mean ...?` or `; there are ...`, as far as it helps.
+fn suggestion<'a>(name: &str, candidates: impl Iterator<Item = &'a str> + Clone) -> String {
+    if let Some(near) = nearest(name, candidates.clone()) {
+        return format!("; did you mean `{near}`?");
+    }
+    let known: Vec<&str> = candidates.collect();
+    match known.len() {
+        0 => String::new(),
+        1..=12 => format!("; there is {}", known.join(", ")),
+        _ => String::new(),
+    }
+}
+
+/// A text of the manifest as it is shown in a message.
+fn shown(text: &str) -> String {
+    connector_core::redact::printable(text, 60)
+}
+
+/// `[a-z][a-z0-9_]*`.
+fn is_snake(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// A name that can stand in a placeholder.
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// The key path of something under a tool.
+fn under(tool: &str, keys: &[&str]) -> String {
+    keys.iter().fold(tool.to_owned(), |path, key| child(&path, key))
 }

@@ -1,0 +1,79 @@
+//! `cargo xtask bench`: the benches in release, and one table of their figures with ratios against the baseline of the same run.
+//!
+//! A bench prints its figures as lines `BENCH {"bench":..,"figure":..,"unit":..,"baseline":..,"ratio":..,"target":..}`; everything else it
+//! prints is passed on to stderr.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::workspace::root;
+
+/// One measured figure.
+#[derive(Debug, Serialize, Deserialize)]
+struct Figure {
+    bench: String,
+    figure: f64,
+    unit: String,
+    /// The same figure of the baseline, where there is one.
+    baseline: Option<f64>,
+    /// Figure ÷ baseline.
+    ratio: Option<f64>,
+    /// What was aimed at, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    /// Whether it was reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    met: Option<bool>,
+}
+
+/// The benches that print figures: crate and bench target.
+const BENCHES: [(&str, &str); 1] = [("connectors", "figures")];
+
+pub(crate) fn run(json: bool, filter: Option<&str>) -> Result<()> {
+    let mut figures = Vec::new();
+    for (package, bench) in BENCHES {
+        let mut command = Command::new("cargo");
+        command.args(["bench", "--locked", "--package", package, "--all-features", "--bench", bench, "--"]).args(filter);
+        let output = command.current_dir(root()).stderr(Stdio::inherit()).output().context("starting cargo bench")?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            match line.strip_prefix("BENCH ") {
+                Some(figure) => figures.push(serde_json::from_str::<Figure>(figure).with_context(|| format!("reading `{figure}`"))?),
+                None => eprintln!("{line}"),
+            }
+        }
+        if !output.status.success() {
+            bail!("`cargo bench -p {package} --bench {bench}` failed");
+        }
+    }
+    let text = serde_json::to_string_pretty(&figures)?;
+    let path = root().join("target/bench.json");
+    fs::write(&path, &text).with_context(|| format!("writing {}", path.display()))?;
+    if json {
+        println!("{text}");
+        return Ok(());
+    }
+    println!("{:<58} {:>12} {:<12} {:>12} {:>7}  target", "bench", "figure", "unit", "baseline", "ratio");
+    for figure in &figures {
+        let number = |value: Option<f64>| value.map(|value| format!("{value:.2}")).unwrap_or_default();
+        let met = match figure.met {
+            Some(true) => " ✓",
+            Some(false) => " ✗",
+            None => "",
+        };
+        println!(
+            "{:<58} {:>12.2} {:<12} {:>12} {:>7}  {}{met}",
+            figure.bench,
+            figure.figure,
+            figure.unit,
+            number(figure.baseline),
+            number(figure.ratio),
+            figure.target.as_deref().unwrap_or("")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Running cargo: tests, and everything a merge needs.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::root;
+
+/// All tests: nextest where it is installed, cargo's own runner otherwise, then the examples in the documentation.
+pub(crate) fn test(args: &[String]) -> Result<()> {
+    let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
+    if nextest {
+        cargo(&["nextest", "run", "--workspace", "--locked"], args)?;
+    } else {
+        eprintln!("cargo-nextest is not installed; using `cargo test`, which takes longer");
+        cargo(&["test", "--workspace", "--locked", "--lib", "--bins", "--tests"], args)?;
+    }
+    if args.is_empty() {
+        cargo(&["test", "--workspace", "--locked", "--doc"], &[])?;
+    }
+    Ok(())
+}
+
+/// What a merge needs, the cheap checks first.
+pub(crate) fn ci() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"], &[])?;
+    crate::codegen::run(true)?;
+    crate::tidy::run()?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &[])?;
+    test(&[])?;
+    cargo(&["doc", "--workspace", "--no-deps", "--locked"], &[])
+}
+
+pub(crate) fn cargo(args: &[&str], more: &[String]) -> Result<()> {
+    let status = Command::new("cargo").args(args).args(more).current_dir(root()).status().context("starting cargo")?;
+    if !status.success() {
+        bail!("`cargo {}` failed", args.join(" "));
+    }
+    Ok(())
+}
