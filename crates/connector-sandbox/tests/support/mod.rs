@@ -1,5 +1,5 @@
 //! What every sandbox test shares: a running sandbox, a tiny JSON client, and a receiver for notifications. It knows no vendor rule.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its own part; an unwrap that fails is a failed test")]
 
 use bytes::Bytes;
 use connector_sandbox::{Sandbox, client, known};
