@@ -1,0 +1,153 @@
+//! Concurrent single calls become one batch call where the operation declares it, and each caller gets its own answer.
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{Script, call_with, cx, cx_of, fail, ok, op, parts, spec};
+use connector_core::{
+    ErrorKind,
+    connector::{ItemError, OpReply, ReplyBody},
+    layer::stack,
+    spec::{BatchSpec, ConnectorSpec, Effect, OpSpec, Repeat},
+};
+use futures_util::future::join_all;
+use serde_json::{Map, Value, json};
+
+fn operations() -> Vec<OpSpec> {
+    let mut get = op("x_get", Effect::Read, Repeat::Natural);
+    get.batch = Some(BatchSpec {
+        tool: "x_batch".into(),
+        by: "email".into(),
+        max: 100,
+        window_ms: 5,
+        into: "inputs".into(),
+        input: Some(json!({"id": "{email}"})),
+        items: ".results".into(),
+        key: ".properties.email".into(),
+        args: Map::from_iter([("id_property".to_owned(), json!("email"))]),
+        share: vec!["properties".into()],
+    });
+    vec![get, op("x_batch", Effect::Read, Repeat::Natural)]
+}
+
+fn contact(email: &str) -> Value {
+    json!({"id": email.len(), "properties": {"email": email.to_lowercase()}})
+}
+
+fn connector() -> ConnectorSpec {
+    spec(operations())
+}
+
+/// Knows everybody at example.com but `nobody`; refuses `broken` with an item error.
+fn crm() -> Arc<Script> {
+    Script::quick(connector(), |_, call| {
+        if &*call.operation == "x_get" {
+            return Ok(OpReply::new(ReplyBody::Value(contact(call.args["email"].as_str().unwrap()))));
+        }
+        let asked: Vec<&str> = call.args["inputs"].as_array().unwrap().iter().map(|input| input["id"].as_str().unwrap()).collect();
+        let known = asked.iter().filter(|email| !email.starts_with("nobody") && !email.starts_with("broken"));
+        let mut reply = OpReply::new(ReplyBody::Value(json!({"results": known.map(|email| contact(email)).collect::<Vec<_>>()})));
+        reply.partial = asked
+            .iter()
+            .filter(|email| email.starts_with("broken"))
+            .map(|email| ItemError {
+                index: None,
+                key: Some((*email).to_owned()),
+                kind: ErrorKind::Invalid,
+                message: "refused".into(),
+                vendor_code: Some("BAD".into()),
+                retryable: false,
+            })
+            .collect();
+        Ok(reply)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_gets_are_one_batch() {
+    let script = crm();
+    let stack = stack::inner(script.clone(), &parts());
+    let cx = cx();
+    let emails: Vec<String> = (0..50).map(|n| format!("Person{n}@example.com")).collect();
+    let replies = join_all(emails.iter().map(|email| stack.call(&cx, call_with("x_get", json!({"email": email}))))).await;
+    for (email, reply) in emails.iter().zip(replies) {
+        let reply = reply.unwrap();
+        assert!(reply.meta.batched);
+        assert_eq!(reply.body.to_value().unwrap()["properties"]["email"], email.to_lowercase(), "the vendor folds the case");
+    }
+    let sent = script.sent();
+    assert_eq!((sent.len(), sent[0].operation.as_str(), &sent[0].args["id_property"]), (1, "x_batch", &json!("email")));
+    assert_eq!(sent[0].args["inputs"].as_array().unwrap().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_caller_gets_its_own_answer_or_error() {
+    #[derive(serde::Deserialize)]
+    struct Contact {
+        id: usize,
+    }
+    let stack = stack::inner(crm(), &parts());
+    let cx = cx();
+    let get = |email: &str| stack.call(&cx, call_with("x_get", json!({"email": email})).decoding::<Contact>());
+    let (known, nobody, broken) = tokio::join!(get("ada@example.com"), get("nobody@example.com"), get("broken@example.com"));
+    assert_eq!(known.unwrap().into_output::<Contact>().unwrap().id, 15);
+    let nobody = nobody.unwrap_err();
+    assert_eq!((nobody.kind(), nobody.operation()), (ErrorKind::NotFound, Some("x_get")));
+    let broken = broken.unwrap_err();
+    assert_eq!((broken.kind(), broken.vendor_code()), (ErrorKind::Invalid, Some("BAD")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_call_stays_what_it_is() {
+    let script = crm();
+    let stack = stack::inner(script.clone(), &parts());
+    let reply = stack.call(&cx(), call_with("x_get", json!({"email": "ada@example.com"}))).await.unwrap();
+    assert!(!reply.meta.batched && script.sent()[0].operation == "x_get");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_calls_that_differ_in_nothing_else_share_a_batch() {
+    let script = crm();
+    let stack = stack::inner(script.clone(), &parts());
+    let (acme, globex) = (cx(), cx_of("globex", "https://x.example"));
+    let get = |cx, args| stack.call(cx, call_with("x_get", args));
+    let replies = join_all([
+        get(&acme, json!({"email": "a@x", "properties": ["phone"]})),
+        get(&acme, json!({"email": "b@x", "properties": ["phone"]})),
+        get(&acme, json!({"email": "c@x", "properties": ["city"]})),
+        get(&globex, json!({"email": "d@x", "properties": ["phone"]})),
+        get(&acme, json!({"email": "e@x", "archived": true})),
+    ])
+    .await;
+    assert!(replies.iter().all(Result::is_ok));
+    let mut sent: Vec<_> = script.sent().into_iter().map(|sent| (sent.operation, sent.args.get("properties").cloned())).collect();
+    sent.sort_by_key(|(operation, properties)| format!("{operation}{properties:?}"));
+    let (phone, city) = (Some(json!(["phone"])), Some(json!(["city"])));
+    let expected = [("x_batch", phone.clone()), ("x_get", None), ("x_get", city), ("x_get", phone)];
+    assert_eq!(sent, expected.map(|(operation, properties)| (operation.to_owned(), properties)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_retried_as_one_call_and_a_leaver_takes_nothing_away() {
+    let script = Script::quick(connector(), |n, _| if n == 1 { fail(ErrorKind::Transient) } else { ok() });
+    let stack = stack::inner(script.clone(), &parts());
+    let cx = cx();
+    let get = |email: &str| stack.call(&cx, call_with("x_get", json!({"email": email})));
+    let (left, a, b) = tokio::join!(tokio::time::timeout(Duration::from_millis(1), get("l@x")), get("a@x"), get("b@x"));
+    assert!(left.is_err());
+    assert_eq!(script.sends(), 2);
+    assert_eq!(script.sent()[1].args["inputs"].as_array().unwrap().len(), 2);
+    // The reply has no list: that is said to everybody.
+    assert!([a, b].into_iter().all(|result| result.unwrap_err().kind() == ErrorKind::Protocol));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_each_caller_holds() {
+    let script = Script::new(connector(), |_, _, _| Box::pin(std::future::pending()));
+    let stack = stack::inner(script, &parts());
+    let start = connector_core::clock::Instant::now();
+    let hurried = cx().with_deadline(start + Duration::from_secs(1));
+    let error = stack.call(&hurried, call_with("x_get", json!({"email": "a@x"}))).await.unwrap_err();
+    assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Timeout, Duration::from_secs(1)));
+}
