@@ -2,6 +2,8 @@
 //!
 //! Runs where `CONNECTORS_OIDC_PROVIDER` names its base URL, for example `http://127.0.0.1:18081`; the clients are `m2m` and `m2m_basic`.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests too")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
