@@ -1,6 +1,7 @@
 //! The sandbox's wall clock: token lifetimes, timestamps in records and webhook signatures read it and nothing else. It refuses to
 //! measure durations; waiting is tokio's business, so a paused test runtime skips it.
 
+use connector_core::clock::{Clock, SystemClock};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ pub struct WallClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 impl WallClock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self(Arc::new(Timestamp::now))
+        Self::from(SystemClock::shared())
     }
 
     /// A clock that asks `now` each time, for tests that move time by hand.
@@ -27,6 +28,14 @@ impl WallClock {
     /// The current instant plus `seconds`, saturating at the ends of the calendar.
     pub(crate) fn after(&self, seconds: i64) -> Timestamp {
         add_seconds(self.now(), seconds)
+    }
+}
+
+impl From<Arc<dyn Clock>> for WallClock {
+    /// The wall time of the workspace's own clock, so that one manual clock moves a connector and its fake together.
+    fn from(clock: Arc<dyn Clock>) -> Self {
+        // A wall time outside the calendar cannot be shown; the epoch then makes the mistake visible.
+        Self::from_fn(move || Timestamp::try_from(clock.wall()).unwrap_or(Timestamp::UNIX_EPOCH))
     }
 }
 

@@ -71,9 +71,9 @@ impl Builder {
         self
     }
 
-    /// Wall time for token lifetimes, timestamps and signatures. Default: the machine's clock.
-    pub fn clock(mut self, clock: WallClock) -> Self {
-        self.clock = clock;
+    /// Wall time for token lifetimes, timestamps and signatures: a [`WallClock`] or an `Arc<dyn Clock>`. Default: the machine's clock.
+    pub fn clock(mut self, clock: impl Into<WallClock>) -> Self {
+        self.clock = clock.into();
         self
     }
 

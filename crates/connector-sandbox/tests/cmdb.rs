@@ -1,4 +1,6 @@
 //! The two fake CMDBs over loopback: NetBox and ServiceNow, one invented data centre.
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a failed test")]
+
 mod support;
 
 use base64::Engine as _;

@@ -1,4 +1,6 @@
 //! Faults: each one as it arrives, that the work behind a cut really happened, and that a seed repeats.
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a failed test")]
+
 mod support;
 
 use connector_sandbox::{EffectKind, FaultKind, FaultProfile, Faults, Sandbox, known};

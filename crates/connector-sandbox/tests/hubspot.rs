@@ -1,4 +1,6 @@
 //! The fake HubSpot over loopback: records, batches, search, properties, associations, limits, OAuth, signed webhooks.
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a failed test")]
+
 mod support;
 
 use base64::Engine as _;

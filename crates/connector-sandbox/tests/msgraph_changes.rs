@@ -1,4 +1,6 @@
 //! How the fake Graph tells of changes: delta rounds, subscriptions with their handshake, notifications, lifecycle, and `$batch`.
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a failed test")]
+
 mod support;
 
 use connector_sandbox::{EffectKind, FaultKind, FaultProfile, LifecycleEvent, RetrySchedule, Sandbox, known};

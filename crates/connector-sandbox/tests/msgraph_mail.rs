@@ -1,4 +1,6 @@
 //! The fake Graph's mail half over loopback: reading, threading, sending, triage, attachments.
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a failed test")]
+
 mod support;
 
 use base64::Engine as _;

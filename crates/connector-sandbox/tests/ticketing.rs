@@ -1,4 +1,6 @@
 //! The two systems reached through custom manifests: ticketing and ERP.
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a failed test")]
+
 mod support;
 
 use connector_sandbox::{EffectKind, Sandbox, known};

@@ -33,7 +33,7 @@ const LAST: [&str; 10] = ["Abel", "Brandt", "Costa", "Duarte", "Eriksen", "Fonta
 const CONTACTS: usize = 36;
 
 /// Definitions HubSpot ships: object, name, label, type, field type.
-const DEFINITIONS: [(&str, &str, &str, &str, &str); 38] = [
+const DEFINITIONS: [(&str, &str, &str, &str, &str); 43] = [
     ("contacts", "email", "Email", "string", "text"),
     ("contacts", "firstname", "First name", "string", "text"),
     ("contacts", "lastname", "Last name", "string", "text"),
@@ -72,6 +72,11 @@ const DEFINITIONS: [(&str, &str, &str, &str, &str); 38] = [
     ("notes", "hs_note_body", "Note body", "string", "html"),
     ("notes", "hs_timestamp", "Activity date", "datetime", "date"),
     ("notes", "hs_createdate", "Create date", "datetime", "date"),
+    ("products", "name", "Name", "string", "text"),
+    ("products", "description", "Description", "string", "textarea"),
+    ("products", "price", "Unit price", "number", "number"),
+    ("products", "hs_sku", "SKU", "string", "text"),
+    ("products", "createdate", "Create date", "datetime", "date"),
 ];
 
 /// Fills an empty store.

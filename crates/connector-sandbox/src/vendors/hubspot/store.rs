@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Object types: path name, singular, type id.
-pub(super) const TYPES: [(&str, &str, &str); 5] = [
+pub(super) const TYPES: [(&str, &str, &str); 6] = [
     ("contacts", "contact", "0-1"),
     ("companies", "company", "0-2"),
     ("deals", "deal", "0-3"),
     ("tickets", "ticket", "0-5"),
     ("notes", "note", "0-46"),
+    ("products", "product", "0-7"),
 ];
 
 /// The path name of an object type written in any accepted form.
@@ -33,6 +34,7 @@ pub(super) fn default_properties(kind: &str) -> &'static [&'static str] {
         "companies" => &["name", "domain"],
         "deals" => &["dealname", "amount", "closedate", "pipeline", "dealstage"],
         "tickets" => &["subject", "content", "hs_pipeline", "hs_pipeline_stage", "hs_ticket_category", "hs_ticket_priority"],
+        "products" => &["name", "description", "price"],
         _ => &["hs_note_body", "hs_timestamp"],
     }
 }

@@ -170,7 +170,6 @@ pub(super) fn folder(mailbox: &Mailbox, f: &Folder) -> Value {
         "childFolderCount": mailbox.folders.iter().filter(|c| c.parent == f.id && c.id != f.id).count(),
         "unreadItemCount": inside().filter(|m| !m.is_read).count(),
         "totalItemCount": inside().count(),
-        "sizeInBytes": inside().map(|m| m.content.len()).sum::<usize>(),
         "isHidden": f.hidden(),
     })
 }

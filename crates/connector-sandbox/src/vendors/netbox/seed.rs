@@ -34,7 +34,7 @@ pub(super) fn fill(store: &mut Store, stamp: &str) {
             store,
             "dcim/devices",
             json!({"name": device.name, "device_type": kind, "role": roles[device.role], "site": sites[device.site],
-                "status": "active", "serial": device.serial, "asset_tag": null, "primary_ip4": null, "virtual_chassis": null,
+                "tenant": null, "status": "active", "serial": device.serial, "asset_tag": null, "primary_ip4": null, "virtual_chassis": null,
                 "cluster": null, "comments": "", "description": "", "tags": [tag],
                 "custom_fields": {"tickets": null, "depends_on": depends_on(device.name)}}),
             stamp,
@@ -62,7 +62,7 @@ pub(super) fn fill(store: &mut Store, stamp: &str) {
         let id = put(
             store,
             "virtualization/virtual-machines",
-            json!({"name": name, "status": "active", "cluster": clusters[cluster], "device": devices[host], "vcpus": 4.0,
+            json!({"name": name, "tenant": null, "status": "active", "cluster": clusters[cluster], "device": devices[host], "vcpus": 4.0,
                 "memory": 8192, "disk": 40_000, "primary_ip4": null, "serial": "", "comments": "", "description": "", "tags": [tag],
                 "custom_fields": {"tickets": null}}),
             stamp,
