@@ -8,6 +8,7 @@ pub mod context;
 pub mod credential;
 pub mod delta;
 pub mod error;
+mod hash;
 pub mod layer;
 pub mod operation;
 pub mod redact;

@@ -1,5 +1,7 @@
 //! Concurrent single calls become one batch call where the operation declares it, and each caller gets its own answer.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod common;
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,7 @@
 //! The breaker against a reference state machine, under racing callers, and between tenants.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod common;
 
 use std::{

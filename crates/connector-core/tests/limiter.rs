@@ -1,5 +1,7 @@
 //! The limiter: what any rolling window admits, what shares a quota, pauses, calls in flight, and who is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod common;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -3,6 +3,7 @@
 //! Run with `RUSTFLAGS="--cfg loom" cargo test -p connector-core --test loom_breaker --release`.
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "the state machine is included as source and not all of it is used")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 /// The state machine's atomics, replaced by loom's.
 mod atomic {

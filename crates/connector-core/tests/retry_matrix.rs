@@ -1,5 +1,7 @@
 //! The retry matrix: how often a call is sent, by failure class and by how the operation may be repeated.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod common;
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,7 @@
 //! The order of the layers is fixed in one function, and each layer sees what its place promises.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Every layer forwards all five methods of a connector.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod common;
 
 use std::{

@@ -16,6 +16,7 @@ use crate::{
     connector::{Connector, OpCall, OpReply},
     context::CallCx,
     error::Result,
+    hash::BuildFolded,
     spec::ConnectorSpec,
 };
 
@@ -54,7 +55,7 @@ impl Layer for MetricsLayer {
 struct Measured {
     inner: Arc<dyn Connector>,
     clock: Arc<dyn Clock>,
-    handles: HashMap<Arc<str>, OnceLock<Handles>>,
+    handles: HashMap<Arc<str>, OnceLock<Handles>, BuildFolded>,
 }
 
 struct Handles {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::Layer;
 use crate::{
-    clock::Clock,
+    clock::{Clock, Instant},
     connector::{Connector, Lifecycle, OpCall, OpReply},
     context::CallCx,
     delta::DeltaSource,
@@ -44,19 +44,22 @@ struct Timed {
 }
 
 impl Timed {
-    /// The class's time, or what is left until the deadline if that is less.
-    fn time(&self, cx: &CallCx, most: Duration) -> Result<Duration> {
-        let Some(left) = cx.deadline.map(|deadline| deadline.saturating_duration_since(self.clock.now())) else { return Ok(most) };
-        if left.is_zero() {
+    /// When to give up: after the class's time, or at the deadline if that is sooner.
+    fn end(&self, cx: &CallCx, most: Duration) -> Result<Instant> {
+        let now = self.clock.now();
+        match cx.deadline {
             // Not a timeout: nothing was sent, so even an unsafe write is certainly not done.
-            return Err(Error::new(ErrorKind::Overloaded, "the deadline passed before the call could be sent").with_retry(Retry::Exhausted));
+            Some(deadline) if deadline <= now => {
+                Err(Error::new(ErrorKind::Overloaded, "the deadline passed before the call could be sent").with_retry(Retry::Exhausted))
+            }
+            Some(deadline) => Ok(deadline.min(now + most)),
+            None => Ok(now + most),
         }
-        Ok(left.min(most))
     }
 }
 
-fn timed_out(time: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, format!("no answer within {time:.1?}"))
+fn timed_out(most: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("no answer within {most:.1?} or before the caller's deadline"))
 }
 
 #[async_trait]
@@ -67,13 +70,14 @@ impl Connector for Timed {
 
     async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
         let class = self.inner.spec().operation(&call.operation).map_or(TimeoutClass::Long, |op| op.timeout_class);
-        let time = self.time(cx, self.policy.of(class))?;
-        tokio::time::timeout(time, self.inner.call(cx, call)).await.unwrap_or_else(|_| Err(timed_out(time)))
+        let most = self.policy.of(class);
+        let end = self.end(cx, most)?;
+        tokio::time::timeout_at(end, self.inner.call(cx, call)).await.unwrap_or_else(|_| Err(timed_out(most)))
     }
 
     async fn lifecycle(&self, cx: &CallCx, event: Lifecycle) -> Result<()> {
-        let time = self.time(cx, self.policy.operation)?;
-        tokio::time::timeout(time, self.inner.lifecycle(cx, event)).await.unwrap_or_else(|_| Err(timed_out(time)))
+        let end = self.end(cx, self.policy.operation)?;
+        tokio::time::timeout_at(end, self.inner.lifecycle(cx, event)).await.unwrap_or_else(|_| Err(timed_out(self.policy.operation)))
     }
 
     fn webhook(&self) -> Option<&dyn WebhookVerifier> {

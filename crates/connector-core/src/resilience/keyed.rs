@@ -10,6 +10,8 @@ use std::{
 
 use dashmap::DashMap;
 
+use crate::hash::BuildFolded;
+
 /// How many new keys are let in between two sweeps.
 const SWEEP_EVERY: usize = 256;
 
@@ -21,13 +23,13 @@ pub(crate) trait Idle {
 /// Values by key, shared.
 #[derive(Debug)]
 pub(crate) struct Keyed<K: Eq + Hash, T> {
-    map: DashMap<K, Arc<T>>,
+    map: DashMap<K, Arc<T>, BuildFolded>,
     new: AtomicUsize,
 }
 
 impl<K: Eq + Hash, T> Default for Keyed<K, T> {
     fn default() -> Self {
-        Self { map: DashMap::new(), new: AtomicUsize::new(0) }
+        Self { map: DashMap::default(), new: AtomicUsize::new(0) }
     }
 }
 

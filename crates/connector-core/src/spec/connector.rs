@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{AuthSpec, EventSpec, LimitSpec, OpSpec, StreamSpec, WebhookSpec};
-use crate::error::ErrorKind;
+use crate::{error::ErrorKind, hash::BuildFolded};
 
 /// How far the connector's operations have been shown to work. Said honestly: `verified_live` stays false until someone did it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -66,7 +66,7 @@ pub struct ConnectorSpec {
     pub status: Status,
     operations: Vec<Arc<OpSpec>>,
     #[serde(skip)]
-    index: HashMap<Arc<str>, usize>,
+    index: HashMap<Arc<str>, usize, BuildFolded>,
 }
 
 impl ConnectorSpec {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -101,7 +102,7 @@ impl LimitGate {
     /// # Errors
     /// [`ErrorKind::Overloaded`] with the time after which to try again, as soon as it is clear that it would take longer.
     pub async fn acquire(self: &Arc<Self>, deadline: Option<Instant>) -> Result<LimitPermit> {
-        acquire(std::slice::from_ref(self), &|_| Duration::ZERO, deadline).await
+        acquire(std::slice::from_ref(self), &|| Duration::ZERO, deadline).await
     }
 
     /// Runs a call when its turn has come. Works on any async function.
@@ -213,30 +214,62 @@ impl Drop for Waiting<'_> {
 }
 
 /// Waits until all `gates` let the call through. The first is the call's own and orders the queue.
-pub(super) async fn acquire(
-    gates: &[Arc<LimitGate>],
-    pause: &(dyn Fn(Instant) -> Duration + Sync),
-    deadline: Option<Instant>,
-) -> Result<LimitPermit> {
+pub(super) async fn acquire(gates: &[Arc<LimitGate>], pause: &(dyn Fn() -> Duration + Sync), deadline: Option<Instant>) -> Result<LimitPermit> {
     let Some(own) = gates.first() else { return Ok(LimitPermit::default()) };
-    let ready = |gates: &[Arc<LimitGate>]| gates.iter().map(|gate| gate.look()).fold(Duration::ZERO, Duration::max);
-    let take = |gates: &[Arc<LimitGate>]| gates.iter().map(|gate| gate.take()).fold(Duration::ZERO, Duration::max);
-
-    let start = own.clock.now();
     let mut permit = LimitPermit::default();
     // Whoever comes while others wait joins the queue.
-    if own.waiting.load(Ordering::Acquire) == 0 && pause(start).is_zero() {
-        let placed = gates.iter().all(|gate| gate.try_place(&mut permit));
-        if placed && ready(gates).is_zero() && take(gates).is_zero() {
+    if own.waiting.load(Ordering::Acquire) == 0 && pause().is_zero() {
+        if gates.iter().all(|gate| gate.try_place(&mut permit)) && try_take(gates).is_zero() {
             return Ok(permit);
         }
         permit = LimitPermit::default();
     }
+    queue(gates, own, pause, deadline, permit).await
+}
 
+/// Takes one call from every window of every gate if all have one, or says how long to wait.
+fn try_take(gates: &[Arc<LimitGate>]) -> Duration {
+    let take = || gates.iter().map(|gate| gate.take()).fold(Duration::ZERO, Duration::max);
+    match gates {
+        // With one window, taking is looking.
+        [only] if only.cells.len() <= 1 => match only.pause_left() {
+            Duration::ZERO => take(),
+            pause => pause,
+        },
+        _ => match ready(gates) {
+            Duration::ZERO => take(),
+            wait => wait,
+        },
+    }
+}
+
+fn ready(gates: &[Arc<LimitGate>]) -> Duration {
+    gates.iter().map(|gate| gate.look()).fold(Duration::ZERO, Duration::max)
+}
+
+/// Waits in line. A future of its own on the heap, so that the many calls that need not wait do not carry its size.
+fn queue<'a>(
+    gates: &'a [Arc<LimitGate>],
+    own: &'a LimitGate,
+    pause: &'a (dyn Fn() -> Duration + Sync),
+    deadline: Option<Instant>,
+    permit: LimitPermit,
+) -> BoxFuture<'a, Result<LimitPermit>> {
+    Box::pin(wait_in_line(gates, own, pause, deadline, permit))
+}
+
+async fn wait_in_line(
+    gates: &[Arc<LimitGate>],
+    own: &LimitGate,
+    pause: &(dyn Fn() -> Duration + Sync),
+    deadline: Option<Instant>,
+    mut permit: LimitPermit,
+) -> Result<LimitPermit> {
+    let start = own.clock.now();
     let patience = deadline.map_or(own.max_wait, |deadline| deadline.saturating_duration_since(start).min(own.max_wait));
     let (_waiting, ahead) = Waiting::join(&own.waiting);
     let interval = gates.iter().flat_map(|gate| &gate.cells).map(Cell::interval).max().unwrap_or_default();
-    let estimate = ready(gates).max(pause(start)).saturating_add(interval.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)));
+    let estimate = ready(gates).max(pause()).saturating_add(interval.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)));
     if estimate > patience {
         return Err(overloaded(estimate));
     }
@@ -247,12 +280,12 @@ pub(super) async fn acquire(
         }
         loop {
             let now = own.clock.now();
-            let mut wait = ready(gates).max(pause(now));
+            let wait = match pause() {
+                Duration::ZERO => try_take(gates),
+                wait => wait.max(ready(gates)),
+            };
             if wait.is_zero() {
-                wait = take(gates);
-                if wait.is_zero() {
-                    return Ok(());
-                }
+                return Ok(());
             }
             if now.saturating_duration_since(start).saturating_add(wait) > patience {
                 return Err(overloaded(wait));

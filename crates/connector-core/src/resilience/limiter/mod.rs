@@ -25,6 +25,7 @@ use crate::{
     clock::{Clock, Instant},
     context::{CallCx, ConnectionId, TenantId},
     error::{ErrorKind, Result},
+    hash::BuildFolded,
     spec::{LimitKey, LimitSpec, OpSpec},
 };
 
@@ -57,7 +58,7 @@ struct Class {
 #[derive(Debug)]
 pub struct Limiter {
     classes: Vec<Class>,
-    by_name: HashMap<Arc<str>, usize>,
+    by_name: HashMap<Arc<str>, usize, BuildFolded>,
     default: usize,
     policy: LimitPolicy,
     clock: Arc<dyn Clock>,
@@ -91,7 +92,7 @@ impl Limiter {
         let mut limits = limits.clone();
         let default = limits.entry(DEFAULT_CLASS.into()).or_default();
         default.concurrent.get_or_insert(policy.concurrent);
-        let by_name: HashMap<Arc<str>, usize> = limits.keys().cloned().enumerate().map(|(at, name)| (name, at)).collect();
+        let by_name: HashMap<Arc<str>, usize, BuildFolded> = limits.keys().cloned().enumerate().map(|(at, name)| (name, at)).collect();
         let with = |name: &Arc<str>| {
             let mut chain = Vec::new();
             let mut next = limits[name].with.as_ref();
@@ -163,7 +164,7 @@ impl Limiter {
     pub async fn acquire(&self, cx: &CallCx, op: &OpSpec, args: &Map<String, Value>) -> Result<LimitPermit> {
         let class = self.class(op);
         let own = self.gate(class, cx, args);
-        let pause = |now| self.pause_left(cx, now);
+        let pause = || self.pause_left(cx);
         if class.with.is_empty() {
             return gate::acquire(std::slice::from_ref(&own), &pause, cx.deadline).await;
         }
@@ -213,12 +214,12 @@ impl Limiter {
     }
 
     /// How long nothing is sent over the scope of this connection.
-    pub fn pause_left(&self, cx: &CallCx, now: Instant) -> Duration {
+    pub fn pause_left(&self, cx: &CallCx) -> Duration {
         let last = self.last_pause.load(Ordering::Acquire);
         if last == 0 {
             return Duration::ZERO;
         }
-        let now = now.saturating_duration_since(self.epoch);
+        let now = self.clock.now().saturating_duration_since(self.epoch);
         if Duration::from_nanos(last) <= now {
             return Duration::ZERO;
         }
