@@ -9,7 +9,8 @@ mod run;
 mod tidy;
 mod workspace;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -54,8 +55,8 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::New { id } => new::new(&id),
         Command::Codegen { check } => codegen::run(check),
         Command::Render => render::run(),
@@ -63,5 +64,13 @@ fn main() -> Result<()> {
         Command::Ci => run::ci(),
         Command::Tidy => tidy::run(),
         Command::Bench { json, filter } => bench::run(json, filter.as_deref()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The chain of causes, without the backtrace that `Debug` would add.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

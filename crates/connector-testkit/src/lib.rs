@@ -1,3 +1,5 @@
 #![doc = include_str!("../README.md")]
 
+pub mod conformance;
 pub mod state_suite;
+pub mod transport;
