@@ -137,3 +137,49 @@ impl<S> Reader<S> {
         Poll::Ready(Some(Err(Error::new(ErrorKind::Timeout, message))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    /// Reads a body whose pieces of `size` bytes arrive every `pause`, while the consumer takes `busy` for each.
+    async fn drain(pieces: usize, size: usize, pause: Duration, busy: Duration) -> Result<usize> {
+        let chunks = Box::pin(stream::iter(0..pieces).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok(Bytes::from(vec![b'x'; size]))
+        }));
+        let guard = StallGuard::STANDARD;
+        let mut reader = Reader { chunks, first: None, guard, waited: Duration::ZERO, since: None, arrived: 0, alarm: None, done: false };
+        let mut total = 0;
+        while let Some(chunk) = reader.next().await {
+            total += chunk?.len();
+            tokio::time::sleep(busy).await;
+        }
+        Ok(total)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_below_a_kibibyte_a_second_is_a_timeout_after_twenty_seconds() {
+        let started = Instant::now();
+        let error = drain(1000, 100, Duration::from_secs(1), Duration::ZERO).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(started.elapsed().as_secs(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_a_timeout() {
+        assert_eq!(drain(1, 1, Duration::from_secs(3600), Duration::ZERO).await.unwrap_err().kind(), ErrorKind::Timeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_but_steady_is_fine_for_as_long_as_it_takes() {
+        assert_eq!(drain(600, 1200, Duration::from_secs(1), Duration::ZERO).await.unwrap(), 600 * 1200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_consumer_is_not_the_vendors_fault() {
+        assert_eq!(drain(10, 10, Duration::from_millis(1), Duration::from_secs(60)).await.unwrap(), 100);
+    }
+}

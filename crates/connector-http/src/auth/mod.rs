@@ -203,9 +203,10 @@ impl Scheme {
         name == self.spec.kind() || (!flow.is_empty() && name == flow)
     }
 
-    /// Whether the credential has every field.
+    /// Whether the credential has every field. A password may be empty: several vendors take their key as the user name alone.
     fn fits(&self, credential: &Credential) -> bool {
-        self.spec.fields().iter().all(|(field, _)| credential.field(field).is_some_and(|value| !value.expose_secret().is_empty()))
+        let usable = |field: &str| credential.field(field).is_some_and(|value| field == "password" || !value.expose_secret().is_empty());
+        self.spec.fields().iter().all(|(field, _)| usable(field))
     }
 
     fn method(&self) -> Result<&Method> {

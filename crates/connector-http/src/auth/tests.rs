@@ -63,6 +63,8 @@ async fn basic_is_base64_of_utf8() {
     let headers = headers(json!([{ "type": "basic" }]), &[("username", "ada"), ("password", "pä:ss")]).await.unwrap();
     assert_eq!(sent(&headers, "authorization"), "Basic YWRhOnDDpDpzcw==");
     assert!(headers["authorization"].is_sensitive());
+    let key_alone = self::headers(json!([{ "type": "basic" }]), &[("username", "ada"), ("password", "")]).await.unwrap();
+    assert_eq!(sent(&key_alone, "authorization"), "Basic YWRhOg==");
 }
 
 #[tokio::test]

@@ -323,3 +323,17 @@ fn settings_that_cannot_be_used_are_config_errors() {
 fn the_shared_transport_is_one() {
     assert!(Arc::ptr_eq(&HttpTransport::shared().unwrap(), &HttpTransport::shared().unwrap()));
 }
+
+#[tokio::test]
+async fn a_body_that_fails_to_be_read_keeps_its_own_class() {
+    let server = RawServer::start(|_, mut stream| async move {
+        read_head(&mut stream).await?;
+        std::future::pending().await
+    })
+    .await;
+    let mut request = Request::new(Method::PUT, server.url("/upload").parse().unwrap());
+    let chunks = futures_util::stream::iter([Ok(bytes::Bytes::from_static(b"abc")), Err(Error::invalid("the file ended early"))]);
+    request.body = Body::Stream { chunks: Box::pin(chunks), length: Some(6) };
+    let error = local().build().unwrap().send(&cx("https://vendor.example"), request).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Invalid, "the file ended early"));
+}
