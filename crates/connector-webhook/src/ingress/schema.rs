@@ -97,8 +97,11 @@ fn bounded(value: &Value, depth: usize, nodes: &mut usize) -> bool {
 /// Compiled schemas by connector, compiled again when a connector's spec is replaced.
 #[derive(Debug, Default)]
 pub(super) struct SchemaCache {
-    compiled: Mutex<HashMap<Arc<str>, (Arc<ConnectorSpec>, Arc<EventSchemas>)>>,
+    compiled: Mutex<HashMap<Arc<str>, Compiled>>,
 }
+
+/// Schemas and the spec they were made from; holding the spec keeps its address from being used again.
+type Compiled = (Arc<ConnectorSpec>, Arc<EventSchemas>);
 
 impl SchemaCache {
     pub(super) fn of(&self, spec: &Arc<ConnectorSpec>) -> Result<Arc<EventSchemas>> {

@@ -26,7 +26,14 @@ pub struct EventReader {
     event_type: Path,
     occurred_at: Option<Path>,
     order_by: Option<Path>,
-    kinds: Vec<(Arc<str>, Vec<(Path, Value)>)>,
+    kinds: Vec<Kind>,
+}
+
+/// A declared kind and what tells it from the others.
+#[derive(Debug, Clone)]
+struct Kind {
+    name: Arc<str>,
+    matches: Vec<(Path, Value)>,
 }
 
 impl EventReader {
@@ -45,7 +52,7 @@ impl EventReader {
             .filter(|event| !event.matches.is_empty())
             .map(|event| {
                 let matches = event.matches.iter().map(|(text, value)| Ok((path(text)?, value.clone()))).collect::<Result<_>>()?;
-                Ok((event.name.clone(), matches))
+                Ok(Kind { name: event.name.clone(), matches })
             })
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -91,9 +98,9 @@ impl EventReader {
 
     fn event(&self, payload: Bytes, delivery_id: Option<&String>) -> Result<IncomingEvent> {
         let tree: Value = serde_json::from_slice(&payload).map_err(|error| not_json(&error))?;
-        let declared = self.kinds.iter().find(|(_, matches)| matches.iter().all(|(path, value)| path.get(&tree) == Some(value)));
+        let declared = self.kinds.iter().find(|kind| kind.matches.iter().all(|(path, value)| path.get(&tree) == Some(value)));
         let event_type = match declared {
-            Some((name, _)) => name.clone(),
+            Some(kind) => kind.name.clone(),
             None => self.event_type.text(&tree).map_or_else(|| UNKNOWN.into(), Arc::from),
         };
         Ok(IncomingEvent {

@@ -1,5 +1,11 @@
 //! What the tests of the ingress share: a signer, a request, a target. Each test binary uses a part of it.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses a part; a test may fail this way")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "each test binary uses a part; a test may fail this way and says aloud what it skips"
+)]
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
