@@ -65,9 +65,12 @@ impl Builder {
         self
     }
 
-    /// Serves only the named vendors (call once for each); without it, all of [`VENDORS`].
+    /// Serves only the named vendors (call once for each); without it, all of [`VENDORS`]. `cmdb` stands for both CMDBs.
     pub fn vendor(mut self, vendor: impl Into<String>) -> Self {
-        self.vendors.push(vendor.into());
+        match vendor.into().as_str() {
+            "cmdb" => self.vendors.extend(["netbox".to_owned(), "servicenow".to_owned()]),
+            one => self.vendors.push(one.to_owned()),
+        }
         self
     }
 

@@ -148,3 +148,17 @@ async fn only_the_named_vendors_are_served() {
     let unknown = Sandbox::builder().vendor("sap").start("127.0.0.1:0").await.unwrap_err();
     assert!(unknown.to_string().contains("msgraph, hubspot"), "{unknown}");
 }
+
+#[tokio::test]
+async fn dropping_the_handle_stops_the_server() {
+    let sandbox = Sandbox::builder().vendor("cmdb").start("127.0.0.1:0").await.unwrap();
+    let addr = sandbox.addr();
+    tokio::net::TcpStream::connect(addr).await.unwrap();
+    drop(sandbox);
+    let closed = async {
+        while tokio::net::TcpStream::connect(addr).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), closed).await.expect("the port stays open");
+}

@@ -90,10 +90,21 @@ async fn folders_have_well_known_names_and_live_counts() {
     assert_eq!(again.status, 409);
     let children = graph.get(&format!("{BOX}/mailFolders/inbox/childFolders")).await.expect(200);
     assert_eq!(children["value"][0]["displayName"], "Done");
+    let url = format!("{BOX}/mailFolders/{}", made["id"].as_str().unwrap());
+    assert_eq!(graph.patch(&url, json!({"displayName": "Finished"})).await.expect(200)["displayName"], "Finished");
+    graph.patch(&url, json!({"displayName": "Done"})).await.expect(200);
     let all = graph.get(&format!("{BOX}/mailFolders?$top=100")).await.expect(200);
     assert!(all["value"].as_array().unwrap().iter().all(|f| f["displayName"] != "Deletions"));
     let delta = graph.get(&format!("{BOX}/mailFolders/delta")).await.expect(200);
     assert!(delta["value"].as_array().unwrap().iter().any(|f| f["displayName"] == "Done"));
+    let id = inject(&sandbox, "b@x", "two");
+    graph.post(&format!("{BOX}/messages/{id}/move"), json!({"destinationId": made["id"]})).await.expect(201);
+    assert_eq!(graph.delete(&url).await.status, 204);
+    assert_eq!(graph.get(&url).await.status, 404);
+    let delta = graph.get(delta["@odata.deltaLink"].as_str().unwrap()).await.expect(200);
+    assert_eq!(delta["value"], json!([{"id": made["id"], "@removed": {"reason": "deleted"}}]));
+    assert_eq!(graph.get(&format!("{BOX}/messages")).await.expect(200)["value"].as_array().unwrap().len(), 1, "its mail went with it");
+    assert_eq!(graph.delete(&format!("{BOX}/mailFolders/inbox")).await.status, 403);
 }
 
 #[tokio::test]
@@ -252,6 +263,19 @@ async fn attachments_travel_small_and_large() {
     assert_eq!(list["value"][1]["contentBytes"], STANDARD.encode("0123456789"));
     assert_eq!(graph.get(&url).await.expect(200)["hasAttachments"], true);
     assert_eq!(chunk("bytes 0-1/2").raw("PUT", target, "ab").await.unwrap().status, 404, "a finished session is gone");
+}
+
+#[tokio::test]
+async fn an_attached_message_can_be_opened() {
+    let (sandbox, graph) = start().await;
+    let outer = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\nSubject: outer\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nsee mail\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\nFrom: bo@acme.example\r\n\r\nhello\r\n--b--\r\n";
+    let id = sandbox.msgraph().inject_mime(known::GRAPH_MAILBOX, "inbox", outer.as_bytes()).unwrap();
+    let list = graph.get(&format!("{BOX}/messages/{id}/attachments")).await.expect(200);
+    assert_eq!(list["value"][0]["@odata.type"], "#microsoft.graph.itemAttachment");
+    let url = format!("{BOX}/messages/{id}/attachments/{}", list["value"][0]["id"].as_str().unwrap());
+    let opened = graph.get(&format!("{url}?$expand=microsoft.graph.itemattachment/item")).await.expect(200);
+    assert_eq!((&opened["item"]["subject"], &opened["item"]["from"]["emailAddress"]["address"]), (&json!("inner"), &json!("bo@acme.example")));
+    assert!(graph.get(&format!("{url}/$value")).await.bytes.starts_with(b"Subject: inner"));
 }
 
 #[tokio::test]

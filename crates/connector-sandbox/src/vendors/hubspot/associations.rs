@@ -232,6 +232,15 @@ impl HubSpot {
                 }
                 return Ok(Reply::empty(204));
             }
+            ["batch", "labels", "archive"] => {
+                for input in &inputs {
+                    let pair = find(store, from, &input["from"]).and_then(|a| Ok((a, find(store, to, &input["to"])?)));
+                    if let Ok((a, b)) = pair {
+                        self.unlabelled(store, (from, a), (to, b), &types(&input["types"]));
+                    }
+                }
+                return Ok(Reply::empty(204));
+            }
             _ => return Err(error(404, "OBJECT_NOT_FOUND", "No such association operation")),
         };
         let mut reply = json!({"status": "COMPLETE", "results": results});
@@ -266,6 +275,15 @@ impl HubSpot {
     fn linked(&self, store: &mut Store, from: (&'static str, u64), to: (&'static str, u64), types: Vec<(String, u64)>) {
         if store.link(from, to, types) {
             self.association_effect(from, to, "linked");
+        }
+    }
+
+    /// Takes labels off a pair; the unlabelled link stays.
+    fn unlabelled(&self, store: &mut Store, from: (&'static str, u64), to: (&'static str, u64), gone: &[(String, u64)]) {
+        let old = store.links_to(from.0, from.1, to.0).find(|l| l.to_id == to.1).map(|l| l.types.clone());
+        if let Some(mut types) = old {
+            types.retain(|t| !gone.contains(t));
+            self.linked(store, from, to, types);
         }
     }
 

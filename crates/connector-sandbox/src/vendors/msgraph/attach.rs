@@ -2,9 +2,9 @@
 //! <https://learn.microsoft.com/graph/outlook-large-attachments>
 
 use super::compose::json_body;
-use super::model::{Attachment, ChangeKind, Mailbox};
+use super::model::{Attachment, ChangeKind, Mailbox, Origin};
 use super::wire::{self, View, bad_request, error, not_found};
-use super::{MsGraph, State};
+use super::{MsGraph, State, mime};
 use crate::clock::rfc3339_seconds;
 use crate::exchange::{Answer, Reply, Req};
 use crate::ledger::{EffectKind, Entry};
@@ -73,7 +73,15 @@ impl MsGraph {
         if raw {
             return Ok(Reply::bytes(200, &attachment.content_type, attachment.bytes.clone()));
         }
-        Ok(Reply::json(200, &wire::select(wire::attachment(attachment, true), View::of(req).select.as_deref())))
+        let mut body = wire::select(wire::attachment(attachment, true), View::of(req).select.as_deref());
+        if attachment.item && req.q("$expand").is_some_and(|e| e.eq_ignore_ascii_case("microsoft.graph.itemattachment/item")) {
+            let inner = mime::read(&attachment.bytes, self.shared.clock.now(), Origin::Inbound);
+            body["item"] = wire::message(mailbox, &inner, &View::of(req));
+            body["item"]["@odata.type"] = "#microsoft.graph.message".into();
+            // An attached item has no place in the mailbox, hence no id of its own.
+            body["item"]["id"] = "".into();
+        }
+        Ok(Reply::json(200, &body))
     }
 
     /// `POST …/attachments`.

@@ -341,6 +341,7 @@ fn apply(m: &mut Message, patch: &Value, draft: bool) -> Result<(), Reply> {
             "from" => m.from = Some(value.clone()),
             "sender" => m.sender = Some(value.clone()),
             "importance" => m.importance = text().to_lowercase(),
+            "inferenceClassification" => m.inference = text(),
             "isRead" => m.is_read = value.as_bool().unwrap_or(m.is_read),
             "categories" => m.categories = list().iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             "flag" => m.flag = value["flagStatus"].as_str().unwrap_or("notFlagged").to_owned(),

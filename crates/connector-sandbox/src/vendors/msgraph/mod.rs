@@ -222,6 +222,8 @@ impl MsGraph {
                 let folder = mailbox.folder_id(folder).ok_or_else(not_found)?;
                 match (method, rest) {
                     ("GET", []) => self.get_folder(mailbox, &folder, req),
+                    ("PATCH", []) => self.rename_folder(mailbox, &folder, &json_body(req)?),
+                    ("DELETE", []) => self.delete_folder(state, user, &folder),
                     ("GET", ["childFolders"]) => self.list_folders(mailbox, &folder, req),
                     ("POST", ["childFolders"]) => self.create_folder(mailbox, &folder, &json_body(req)?),
                     ("GET", ["messages"]) => self.list_messages(mailbox, Some(&folder), req),

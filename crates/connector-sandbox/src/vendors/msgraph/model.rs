@@ -47,13 +47,8 @@ pub(super) struct Folder {
     pub(super) name: String,
     pub(super) parent: String,
     pub(super) well_known: Option<&'static str>,
-}
-
-impl Folder {
-    /// Folders Graph lists only with `includeHiddenFolders`.
-    pub(super) fn hidden(&self) -> bool {
-        self.well_known == Some("recoverableitemsdeletions")
-    }
+    /// Listed only with `includeHiddenFolders`.
+    pub(super) hidden: bool,
 }
 
 /// What happened to a message in a folder, for delta.
@@ -112,6 +107,7 @@ pub(super) struct Message {
     pub(super) headers: Vec<(String, String)>,
     pub(super) extended: Vec<(String, String)>,
     pub(super) importance: String,
+    pub(super) inference: String,
     pub(super) is_read: bool,
     pub(super) is_draft: bool,
     pub(super) categories: Vec<String>,
@@ -151,6 +147,7 @@ impl Message {
             headers: Vec::new(),
             extended: Vec::new(),
             importance: "normal".into(),
+            inference: "focused".into(),
             is_read: false,
             is_draft: false,
             categories: Vec::new(),
@@ -226,11 +223,17 @@ impl Mailbox {
 
     /// Makes a folder below `parent` and returns its id.
     pub(super) fn add_folder(&mut self, name: &str, parent: &str, well_known: Option<&'static str>) -> String {
-        let id = format!("AAMkAGfolder{}", URL_SAFE_NO_PAD.encode(format!("{}:{}", self.user_id, self.folders.len())));
-        self.folders.push(Folder { id: id.clone(), name: name.to_owned(), parent: parent.to_owned(), well_known });
-        self.seq += 1;
-        self.folder_log.push((self.seq, id.clone(), false));
+        let id = format!("AAMkAGfolder{}", URL_SAFE_NO_PAD.encode(format!("{}:{}", self.user_id, self.seq)));
+        let hidden = well_known == Some("recoverableitemsdeletions");
+        self.folders.push(Folder { id: id.clone(), name: name.to_owned(), parent: parent.to_owned(), well_known, hidden });
+        self.folder_changed(&id, false);
         id
+    }
+
+    /// Notes that a folder changed or went away, for delta.
+    pub(super) fn folder_changed(&mut self, id: &str, removed: bool) {
+        self.seq += 1;
+        self.folder_log.push((self.seq, id.to_owned(), removed));
     }
 
     /// Resolves a folder id or a well-known name.

@@ -6,6 +6,7 @@ use super::model::{Mailbox, Message};
 use super::wire::{self, View, bad_request, error, not_found};
 use super::{MsGraph, State, mime};
 use crate::exchange::{Answer, Reply, Req};
+use crate::ledger::{EffectKind, Entry};
 use serde_json::{Value, json};
 
 impl MsGraph {
@@ -69,7 +70,7 @@ impl MsGraph {
         let all: Vec<_> = mailbox
             .folders
             .iter()
-            .filter(|f| f.parent == parent && f.id != parent && (hidden || !f.hidden()))
+            .filter(|f| f.parent == parent && f.id != parent && (hidden || !f.hidden))
             .filter(|f| named.as_ref().is_none_or(|n| f.name.eq_ignore_ascii_case(n)))
             .collect();
         let view = View::of(req);
@@ -93,8 +94,52 @@ impl MsGraph {
             return Err(error(409, "ErrorFolderExists", "A folder with the specified name already exists."));
         }
         let id = mailbox.add_folder(name, parent, None);
+        if let Some(folder) = mailbox.folders.iter_mut().find(|f| f.id == id) {
+            folder.hidden = body["isHidden"].as_bool().unwrap_or(false);
+        }
         let folder = mailbox.folders.iter().find(|f| f.id == id).ok_or_else(not_found)?;
         Ok(Reply::json(201, &wire::folder(mailbox, folder)))
+    }
+
+    /// `PATCH …/mailFolders/{id}`: a new name.
+    pub(super) fn rename_folder(&self, mailbox: &mut Mailbox, id: &str, body: &Value) -> Answer {
+        let folder = mailbox.folders.iter_mut().find(|f| f.id == id).ok_or_else(not_found)?;
+        let name = body["displayName"].as_str().filter(|n| !n.is_empty());
+        name.ok_or_else(|| bad_request("The displayName property is required."))?.clone_into(&mut folder.name);
+        let folder = folder.clone();
+        mailbox.folder_changed(id, false);
+        Ok(Reply::json(200, &wire::folder(mailbox, &folder)))
+    }
+
+    /// `DELETE …/mailFolders/{id}`: the folder and everything in it, for good (whether the service keeps a copy is unverified). A folder
+    /// every mailbox has cannot go.
+    pub(super) fn delete_folder(&self, state: &mut State, user: &str, id: &str) -> Answer {
+        let mailbox = state.mailbox(user);
+        let folder = mailbox.folders.iter().find(|f| f.id == id).ok_or_else(not_found)?;
+        if folder.well_known.is_some() {
+            return Err(error(403, "ErrorDeleteDistinguishedFolder", "A folder with a well-known name cannot be deleted."));
+        }
+        let mut doomed = vec![id.to_owned()];
+        let mut at = 0;
+        while at < doomed.len() {
+            let parent = doomed[at].clone();
+            doomed.extend(mailbox.folders.iter().filter(|f| f.parent == parent).map(|f| f.id.clone()));
+            at += 1;
+        }
+        let keys: Vec<u64> = mailbox.messages.values().filter(|m| doomed.contains(&m.folder)).map(|m| m.key).collect();
+        let mut events = Vec::new();
+        for key in keys {
+            let m = &mailbox.messages[&key];
+            events.push(mailbox.snapshot(m, "deleted"));
+            self.shared.record(Entry::new("msgraph", EffectKind::MailDeleted, &m.message_id));
+            mailbox.remove(key);
+        }
+        mailbox.folders.retain(|f| !doomed.contains(&f.id));
+        for folder in doomed {
+            mailbox.folder_changed(&folder, true);
+        }
+        self.notify(state, user, &events);
+        Ok(Reply::empty(204))
     }
 
     /// `GET|POST …/outlook/masterCategories`.

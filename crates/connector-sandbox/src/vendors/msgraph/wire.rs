@@ -90,7 +90,7 @@ pub(super) fn message(mailbox: &Mailbox, m: &Message, view: &View) -> Value {
         "isRead": m.is_read,
         "isDraft": m.is_draft,
         "webLink": format!("https://outlook.office365.com/owa/?ItemID={:x}&exvsurl=1&viewmodel=ReadMessageItem", m.key),
-        "inferenceClassification": "focused",
+        "inferenceClassification": m.inference,
         "body": body,
         "sender": m.sender,
         "from": m.from,
@@ -170,7 +170,7 @@ pub(super) fn folder(mailbox: &Mailbox, f: &Folder) -> Value {
         "childFolderCount": mailbox.folders.iter().filter(|c| c.parent == f.id && c.id != f.id).count(),
         "unreadItemCount": inside().filter(|m| !m.is_read).count(),
         "totalItemCount": inside().count(),
-        "isHidden": f.hidden(),
+        "isHidden": f.hidden,
     })
 }
 
