@@ -52,7 +52,8 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
         found.push(Piece::Text(&rest[..at]));
         let (inside, after) = rest[at + 2..].split_once('}').ok_or_else(|| "`${` is not closed by `}`".to_owned())?;
         let (name, is_secret) = inside.strip_prefix("secret:").map_or((inside, false), |name| (name, true));
-        let good = if is_secret { !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b)) } else { is_variable(name) };
+        let good =
+            if is_secret { !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b)) } else { is_variable(name) };
         if !good {
             let shown = connector_core::redact::printable(inside, 40);
             return Err(format!("`${{{shown}}}` is neither `${{VARIABLE}}` nor `${{secret:name}}`"));
@@ -210,7 +211,9 @@ mod tests {
 
     #[test]
     fn nothing_is_filled_inside_a_tool() {
-        let manifest = manifest("connector: webhook\nid: erp\nname: ERP\nbase_url: https://x.example\ntools: [{ name: erp_a, method: POST, path: /a, body: { k: '${KEY}' } }]\n");
+        let manifest = manifest(
+            "connector: webhook\nid: erp\nname: ERP\nbase_url: https://x.example\ntools: [{ name: erp_a, method: POST, path: /a, body: { k: '${KEY}' } }]\n",
+        );
         assert!(resolve(&manifest, &|_| Some("x".into())).unwrap_err().message().contains("never filled inside a tool"));
     }
 }

@@ -5,6 +5,7 @@ mod parse;
 mod placeholders;
 mod shape;
 mod sources;
+mod starter;
 mod yaml;
 
 mod assemble;
@@ -12,6 +13,7 @@ mod connection;
 
 pub mod diagnostic;
 pub mod engine;
+pub mod env;
 pub mod model;
 pub mod schema;
 pub mod select;
@@ -28,4 +30,5 @@ pub use model::Manifest;
 pub use parse::{Parsed, load, parse, parse_set};
 pub use sources::Sources;
 pub use spec::build_spec;
+pub use starter::new_manifest_template;
 pub use validate::{Strictness, validate};

@@ -6,6 +6,8 @@ mod op;
 mod schema;
 mod words;
 
+pub(crate) use op::pagination;
+
 use connector_core::spec::{ConnectorSpec, EventSpec, StreamSpec, WebhookSpec};
 
 use crate::model::{Manifest, Verify};

@@ -94,6 +94,10 @@ pub(super) fn of(expr: &TypeExpr) -> Value {
 /// The same or null. Definitions stay at the top.
 fn nullable(schema: Value) -> Value {
     let Value::Object(mut map) = schema else { return schema };
+    let is_null_already = map.get("type").is_some_and(|kind| kind == "null" || kind.as_array().is_some_and(|kinds| kinds.contains(&"null".into())));
+    if is_null_already {
+        return Value::Object(map);
+    }
     if let Some(Value::String(kind)) = map.get("type").filter(|_| !map.contains_key("enum")) {
         let kinds = json!([kind, "null"]);
         map.insert("type".into(), kinds);

@@ -33,7 +33,9 @@ pub(crate) fn check(text: &str) -> Vec<(Severity, String)> {
     }
     let Some((scheme, rest)) = plain.split_once("://") else {
         return match Url::parse(&plain) {
-            Ok(url) if !plain.starts_with("http") => error(&format!("the scheme `{}:` is refused; only https (and http) addresses are called", url.scheme())),
+            Ok(url) if !plain.starts_with("http") => {
+                error(&format!("the scheme `{}:` is refused; only https (and http) addresses are called", url.scheme()))
+            }
             _ => error("this is not an address; write `https://host/path`"),
         };
     };
@@ -65,7 +67,9 @@ pub(crate) fn check(text: &str) -> Vec<(Severity, String)> {
     };
     host_of(url.host(), &written);
     match url.port() {
-        Some(port) if FOREIGN_PORTS.contains(&port) => found.push((Severity::Error, format!("port {port} belongs to another protocol and is refused"))),
+        Some(port) if FOREIGN_PORTS.contains(&port) => {
+            found.push((Severity::Error, format!("port {port} belongs to another protocol and is refused")))
+        }
         Some(port) if !matches!(port, 80 | 443) => {
             found.push((Severity::Warning, format!("port {port} will be refused unless the connection's allow-list names it")));
         }
@@ -73,7 +77,10 @@ pub(crate) fn check(text: &str) -> Vec<(Severity, String)> {
     }
     let warned = found.iter().any(|(_, message)| message.contains("allow-list names this"));
     if url.scheme() == "http" && !warned && !found.iter().any(|(severity, _)| *severity == Severity::Error) {
-        found.push((Severity::Warning, "plain http sends the credential unencrypted and will be refused unless the connection's allow-list names the host".into()));
+        found.push((
+            Severity::Warning,
+            "plain http sends the credential unencrypted and will be refused unless the connection's allow-list names the host".into(),
+        ));
     }
     found
 }
@@ -122,7 +129,13 @@ fn literal(ip: IpAddr, is_plain: bool, found: &mut Vec<(Severity, String)>) {
 
 fn is_private(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
-    ip.is_private() || ip.is_loopback() || ip.is_documentation() || a == 0 || a >= 240 || (a == 100 && (64..128).contains(&b)) || (a == 198 && (18..20).contains(&b))
+    ip.is_private()
+        || ip.is_loopback()
+        || ip.is_documentation()
+        || a == 0
+        || a >= 240
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 198 && (18..20).contains(&b))
 }
 
 /// The IPv4 address inside an IPv6 one: mapped, compatible, NAT64, 6to4 or Teredo.
@@ -194,7 +207,14 @@ mod tests {
 
     #[test]
     fn what_only_some_may_call_is_a_warning() {
-        for text in ["http://10.1.2.3/", "https://127.0.0.1:8443/", "http://localhost:8080", "https://erp.example:8443", "http://erp.example", "https://[fd00::1]/"] {
+        for text in [
+            "http://10.1.2.3/",
+            "https://127.0.0.1:8443/",
+            "http://localhost:8080",
+            "https://erp.example:8443",
+            "http://erp.example",
+            "https://[fd00::1]/",
+        ] {
             assert_eq!(worst(text), Some(Severity::Warning), "{text}");
         }
     }

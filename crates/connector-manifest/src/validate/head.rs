@@ -18,7 +18,10 @@ pub(super) fn check(check: &mut Check<'_>) {
             && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
     };
     if !good(id.1) {
-        check.error(id.0, format!("`{}` is not an id; use lower-case letters, digits, `-` and `_`, at most 63, starting with a letter or digit", shown(id.1)));
+        check.error(
+            id.0,
+            format!("`{}` is not an id; use lower-case letters, digits, `-` and `_`, at most 63, starting with a letter or digit", shown(id.1)),
+        );
     }
     if manifest.name.trim().is_empty() {
         check.error("name", "`name` is empty; give the name people know it by");
