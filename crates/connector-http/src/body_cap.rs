@@ -44,10 +44,13 @@ pub(crate) fn read(response: reqwest::Response, guard: StallGuard) -> Body {
     if length == Some(0) {
         return Body::Empty;
     }
+    // An HTTP/1 body ends with its last announced byte. An HTTP/2 stream ends with a flag that may come later, and dropping it earlier
+    // resets the stream, which servers count against the client.
+    let ends_by_length = response.version() <= http::Version::HTTP_11;
     let mut chunks = response.bytes_stream();
     // A small answer usually arrives together with its head; then there is nothing to wait for and nothing to box.
     let first = match chunks.next().now_or_never() {
-        Some(Some(Ok(chunk))) if length == Some(chunk.len() as u64) => return Body::Bytes(chunk),
+        Some(Some(Ok(chunk))) if ends_by_length && length == Some(chunk.len() as u64) => return Body::Bytes(chunk),
         Some(Some(Ok(chunk))) => Some(chunk),
         Some(None) => return Body::Empty,
         Some(Some(Err(error))) => {

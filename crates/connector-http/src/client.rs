@@ -29,6 +29,9 @@ use crate::{
 const MAX_POLICIES: usize = 256;
 
 /// Sends requests with pooled connections, HTTP/1.1 or HTTP/2 over TLS ≥ 1.2, to where the [`EgressPolicy`] allows.
+///
+/// Bounds what only it can see: the time to connect and the pace at which an answer arrives. How long to wait for an answer to begin is
+/// the timeout layer's to say; a caller who uses a transport alone wraps it in a timeout.
 pub struct HttpTransport {
     base: Guarded,
     settings: Settings,
@@ -77,6 +80,11 @@ impl HttpTransport {
             Some(transport) => Ok(transport.clone()),
             None => Ok(shared.insert(Arc::new(Self::builder().build()?)).clone()),
         }
+    }
+
+    /// The policy requests are judged by, for checking a URL when it is configured rather than when it is called.
+    pub fn egress(&self) -> &EgressPolicy {
+        &self.base.policy
     }
 
     /// The client for a connection with its own allow-list.

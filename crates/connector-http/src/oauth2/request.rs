@@ -118,3 +118,40 @@ pub(super) fn build(spec: &OAuth2Spec, target: &Target, cx: &CallCx, credential:
     request.body = Body::Bytes(Bytes::from(form.finish()));
     Ok(request)
 }
+
+#[cfg(test)]
+mod tests {
+    use connector_core::spec::OAuth2Flow;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spec(token_url: &str) -> OAuth2Spec {
+        OAuth2Spec {
+            flow: OAuth2Flow::ClientCredentials,
+            token_url: token_url.into(),
+            authorize_url: None,
+            scopes: Vec::new(),
+            client_auth: ClientAuth::Post,
+            params: Default::default(),
+            client_id_env: None,
+            client_secret_env: None,
+            label: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_setting_changes_host_path_depth_or_query_of_the_token_url(
+            value in prop_oneof![any::<String>(), "[./%?#@:\\\\\t a2eE]{0,12}"]
+        ) {
+            let connection = Connection::new("x", "https://api.example").unwrap().with_setting("t", value);
+            if let Ok(target) = target(&spec("https://id.example/a/{t}/token"), &connection) {
+                let url = Url::parse(&target.token_url).unwrap();
+                prop_assert_eq!((url.host_str(), url.query(), url.fragment(), url.port()), (Some("id.example"), None, None, None));
+                let segments: Vec<_> = url.path_segments().unwrap().collect();
+                prop_assert_eq!((segments.len(), segments[0], segments[2]), (3, "a", "token"));
+            }
+        }
+    }
+}
