@@ -244,8 +244,16 @@ pub struct OpSpec {
 }
 
 impl OpSpec {
-    /// Whether a call may be sent again after an ambiguous failure without looking or a key of our own.
+    /// Whether it is written in Rust instead of being a request template.
+    pub fn is_native(&self) -> bool {
+        self.endpoint == "native"
+    }
+
+    /// Whether a call may be made again after an ambiguous failure, without anybody else looking first.
+    ///
+    /// A native operation that looks for its own marker is such a call: it looks each time it runs.
     pub fn repeats_safely(&self) -> bool {
-        self.effect == Effect::Read || matches!(self.repeat, Repeat::Natural | Repeat::ProviderKey)
+        let looks_itself = self.is_native() && self.repeat == Repeat::LookupFirst && self.lookup.is_none();
+        self.effect == Effect::Read || matches!(self.repeat, Repeat::Natural | Repeat::ProviderKey) || looks_itself
     }
 }
