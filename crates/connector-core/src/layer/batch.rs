@@ -17,7 +17,7 @@ use crate::{
     context::{CallCx, ConnectionId, TenantId, WorkspaceId},
     error::{Error, ErrorKind, Result},
     resilience::Batcher,
-    spec::{BatchSpec, OpSpec},
+    spec::{BatchSpec, ConnectorSpec, OpSpec},
 };
 
 /// How many collections are kept before those nobody waits in are forgotten.
@@ -32,7 +32,7 @@ impl Layer for BatchLayer {
         if inner.spec().operations().iter().all(|op| op.batch.is_none()) {
             return inner;
         }
-        Arc::new(Batching { inner, groups: Mutex::new(HashMap::new()) })
+        Arc::new(Batching { spec: inner.spec().clone(), inner, groups: Mutex::new(HashMap::new()) })
     }
 }
 
@@ -72,6 +72,7 @@ type Answer = (ReplyBody, ReplyMeta);
 
 #[derive(Debug)]
 struct Batching {
+    spec: Arc<ConnectorSpec>,
     inner: Arc<dyn Connector>,
     groups: Mutex<HashMap<Group, Arc<Batcher<Item, Answer>>>>,
 }
@@ -199,7 +200,7 @@ impl Connector for Batching {
     forward_to_inner!();
 
     async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
-        let spec = self.inner.spec();
+        let spec = &self.spec;
         let Some((op, batch)) = spec.operation(&call.operation).and_then(|op| Some((op, op.batch.as_ref()?))) else {
             return self.inner.call(cx, call).await;
         };

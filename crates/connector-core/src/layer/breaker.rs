@@ -10,7 +10,7 @@ use crate::{
     context::CallCx,
     error::Result,
     resilience::{BreakerPolicy, BreakerState, Breakers, Outcome, TimeoutPolicy},
-    spec::TimeoutClass,
+    spec::{ConnectorSpec, TimeoutClass},
 };
 
 /// Counts failures and refuses calls while a breaker is open.
@@ -30,19 +30,20 @@ impl BreakerLayer {
 
 impl Layer for BreakerLayer {
     fn apply(&self, inner: Arc<dyn Connector>) -> Arc<dyn Connector> {
-        Arc::new(Broken { inner, layer: self.clone() })
+        Arc::new(Broken { spec: inner.spec().clone(), inner, layer: self.clone() })
     }
 }
 
 #[derive(Debug)]
 struct Broken {
+    spec: Arc<ConnectorSpec>,
     inner: Arc<dyn Connector>,
     layer: BreakerLayer,
 }
 
 impl Broken {
     fn show(&self, cx: &CallCx, state: BreakerState) {
-        let (adapter, host) = (self.inner.spec().id.clone(), cx.connection.host().to_owned());
+        let (adapter, host) = (self.spec.id.clone(), cx.connection.host().to_owned());
         metrics::gauge!(BREAKER, "adapter" => adapter.clone(), "host" => host.clone()).set(state.as_gauge());
         tracing::info!(connector = &*adapter, host, ?state, "circuit breaker changed");
     }
@@ -56,7 +57,7 @@ impl Connector for Broken {
         let BreakerLayer { policy, timeouts, breakers } = &self.layer;
         let breaker = breakers.of(cx.connection.scope(), policy);
         let lease = || {
-            let class = self.inner.spec().operation(&call.operation).map_or(TimeoutClass::Long, |op| op.timeout_class);
+            let class = self.spec.operation(&call.operation).map_or(TimeoutClass::Long, |op| op.timeout_class);
             timeouts.of(class)
         };
         let permit = breaker.try_acquire_with(lease).map_err(|error| error.with_context("host", cx.connection.host()))?;

@@ -1,6 +1,9 @@
 //! Keeps calls within the vendor's limits and learns from what the vendor says about them.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use metrics::Histogram;
@@ -11,7 +14,9 @@ use crate::{
     connector::{Connector, OpCall, OpReply},
     context::CallCx,
     error::{ErrorKind, Result},
+    hash::BuildFolded,
     resilience::{LimitPolicy, Limiter, Limits},
+    spec::{ConnectorSpec, OpSpec},
 };
 
 /// Makes calls wait for their turn under the connector's limits.
@@ -33,15 +38,27 @@ impl Layer for LimitLayer {
     fn apply(&self, inner: Arc<dyn Connector>) -> Arc<dyn Connector> {
         let spec = inner.spec();
         let limiter = self.limits.of(&spec.id, &spec.limits, &self.policy, &self.clock);
-        Arc::new(Limited { inner, limiter, waits: Waits(OnceLock::new()) })
+        let draw = |op: &Arc<OpSpec>| Draw { op: op.clone(), class: limiter.class_of(op), by_args: limiter.needs_args(op) };
+        let draws = spec.operations().iter().map(|op| (op.name.clone(), draw(op))).collect();
+        Arc::new(Limited { spec: spec.clone(), inner, limiter, draws, waits: Waits(OnceLock::new()) })
     }
 }
 
 #[derive(Debug)]
 struct Limited {
+    spec: Arc<ConnectorSpec>,
     inner: Arc<dyn Connector>,
     limiter: Arc<Limiter>,
+    draws: HashMap<Arc<str>, Draw, BuildFolded>,
     waits: Waits,
+}
+
+/// What an operation draws from, found out once.
+#[derive(Debug)]
+struct Draw {
+    op: Arc<OpSpec>,
+    class: usize,
+    by_args: bool,
 }
 
 struct Waits(OnceLock<Histogram>);
@@ -57,10 +74,10 @@ impl Connector for Limited {
     forward_to_inner!();
 
     async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
-        let Some(op) = self.inner.spec().operation(&call.operation) else { return self.inner.call(cx, call).await };
+        let Some(Draw { op, class, by_args }) = self.draws.get(&call.operation) else { return self.inner.call(cx, call).await };
         // Only a quota per parameter needs the arguments again after the call took them.
-        let kept = self.limiter.needs_args(op).then(|| call.args.clone());
-        let permit = self.limiter.acquire(cx, op, &call.args).await?;
+        let kept = by_args.then(|| call.args.clone());
+        let permit = self.limiter.acquire_in(*class, cx, &call.args).await?;
         let waited = permit.waited();
         if !waited.is_zero() {
             self.waits.0.get_or_init(|| metrics::histogram!(LIMIT_WAIT)).record(waited.as_secs_f64());

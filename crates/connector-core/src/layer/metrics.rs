@@ -47,12 +47,13 @@ impl MetricsLayer {
 impl Layer for MetricsLayer {
     fn apply(&self, inner: Arc<dyn Connector>) -> Arc<dyn Connector> {
         let handles = inner.spec().operations().iter().map(|op| (op.name.clone(), OnceLock::new())).collect();
-        Arc::new(Measured { inner, clock: self.clock.clone(), handles })
+        Arc::new(Measured { spec: inner.spec().clone(), inner, clock: self.clock.clone(), handles })
     }
 }
 
 #[derive(Debug)]
 struct Measured {
+    spec: Arc<ConnectorSpec>,
     inner: Arc<dyn Connector>,
     clock: Arc<dyn Clock>,
     handles: HashMap<Arc<str>, OnceLock<Handles>, BuildFolded>,
@@ -84,7 +85,7 @@ impl Connector for Measured {
     forward_to_inner!();
 
     async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
-        let spec = self.inner.spec();
+        let spec = &self.spec;
         // An operation that does not exist has no label: names somebody made up must not fill the metrics store.
         let Some((operation, handles)) = self.handles.get_key_value(&call.operation) else {
             return self.inner.call(cx, call).await;

@@ -40,12 +40,13 @@ pub trait Layer: Debug + Send + Sync + 'static {
     }
 }
 
-/// Forwards what a wrapper does not change to its field `inner`. Written out, so that a method added to
+/// Forwards what a wrapper does not change to its field `inner`; the spec, which every call asks for, is kept in the field
+/// `spec`. Written out, so that a method added to
 /// [`Connector`](crate::Connector) stops every wrapper from compiling until somebody decides what it means there.
 macro_rules! forward_to_inner {
     () => {
         fn spec(&self) -> &std::sync::Arc<crate::spec::ConnectorSpec> {
-            self.inner.spec()
+            &self.spec
         }
 
         fn lifecycle<'life0, 'life1, 'async_trait>(

@@ -27,7 +27,7 @@ use crate::{
     context::CallCx,
     error::{Error, ErrorKind, Result, Retry},
     resilience::{Budgets, Resilience, RetryBudget, backoff},
-    spec::{Effect, OpSpec, Repeat},
+    spec::{ConnectorSpec, Effect, OpSpec, Repeat},
 };
 
 /// Sends calls again by the retry matrix, within a budget and a deadline.
@@ -48,12 +48,13 @@ impl RetryLayer {
 
 impl Layer for RetryLayer {
     fn apply(&self, inner: Arc<dyn Connector>) -> Arc<dyn Connector> {
-        Arc::new(Retrying { inner, layer: self.clone() })
+        Arc::new(Retrying { spec: inner.spec().clone(), inner, layer: self.clone() })
     }
 }
 
 #[derive(Debug)]
 struct Retrying {
+    spec: Arc<ConnectorSpec>,
     inner: Arc<dyn Connector>,
     layer: RetryLayer,
 }
@@ -141,7 +142,7 @@ impl Retrying {
         if !free && !journey.budget.take_retry() {
             return Err(spent(error, journey.sends).with_context("stopped_by", "retry budget"));
         }
-        let (adapter, class) = (self.inner.spec().id.clone(), error.kind().as_str());
+        let (adapter, class) = (self.spec.id.clone(), error.kind().as_str());
         metrics::counter!(RETRIES, "adapter" => adapter, "class" => class).increment(1);
         tracing::debug!(operation = &*op.name, class, sends = journey.sends, delay_ms = delay.as_millis(), "sending again");
         journey.authorised_again |= error.kind() == ErrorKind::AuthExpired;
@@ -171,7 +172,7 @@ impl Retrying {
             Finding::NotDone if !again => Err(spent(error, journey.sends)),
             Finding::NotDone if !journey.budget.take_retry() => Err(spent(error, journey.sends).with_context("stopped_by", "retry budget")),
             Finding::NotDone => {
-                let (adapter, class) = (self.inner.spec().id.clone(), error.kind().as_str());
+                let (adapter, class) = (self.spec.id.clone(), error.kind().as_str());
                 metrics::counter!(RETRIES, "adapter" => adapter, "class" => class).increment(1);
                 Ok(None)
             }
@@ -199,7 +200,7 @@ impl Connector for Retrying {
     forward_to_inner!();
 
     async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
-        let spec = self.inner.spec();
+        let spec = &self.spec;
         let Some(op) = spec.operation(&call.operation) else { return self.inner.call(cx, call).await };
         let now = self.layer.clock.now();
         let own = self.context(cx, op, now);

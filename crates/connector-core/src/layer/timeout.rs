@@ -32,12 +32,13 @@ impl TimeoutLayer {
 
 impl Layer for TimeoutLayer {
     fn apply(&self, inner: Arc<dyn Connector>) -> Arc<dyn Connector> {
-        Arc::new(Timed { inner, policy: self.policy, clock: self.clock.clone() })
+        Arc::new(Timed { spec: inner.spec().clone(), inner, policy: self.policy, clock: self.clock.clone() })
     }
 }
 
 #[derive(Debug)]
 struct Timed {
+    spec: Arc<ConnectorSpec>,
     inner: Arc<dyn Connector>,
     policy: TimeoutPolicy,
     clock: Arc<dyn Clock>,
@@ -65,11 +66,11 @@ fn timed_out(most: Duration) -> Error {
 #[async_trait]
 impl Connector for Timed {
     fn spec(&self) -> &Arc<ConnectorSpec> {
-        self.inner.spec()
+        &self.spec
     }
 
     async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
-        let class = self.inner.spec().operation(&call.operation).map_or(TimeoutClass::Long, |op| op.timeout_class);
+        let class = self.spec.operation(&call.operation).map_or(TimeoutClass::Long, |op| op.timeout_class);
         let most = self.policy.of(class);
         let end = self.end(cx, most)?;
         tokio::time::timeout_at(end, self.inner.call(cx, call)).await.unwrap_or_else(|_| Err(timed_out(most)))

@@ -9,6 +9,7 @@ use crate::{
     connector::{Connector, OpCall, OpReply},
     context::CallCx,
     error::Result,
+    spec::ConnectorSpec,
 };
 
 /// Puts each call into a span `call` with connector, operation, tenant, connection and correlation id.
@@ -17,12 +18,13 @@ pub struct TraceLayer;
 
 impl Layer for TraceLayer {
     fn apply(&self, inner: Arc<dyn Connector>) -> Arc<dyn Connector> {
-        Arc::new(Traced { inner })
+        Arc::new(Traced { spec: inner.spec().clone(), inner })
     }
 }
 
 #[derive(Debug)]
 struct Traced {
+    spec: Arc<ConnectorSpec>,
     inner: Arc<dyn Connector>,
 }
 
@@ -42,7 +44,7 @@ impl Connector for Traced {
     {
         let span = tracing::debug_span!(
             "call",
-            connector = &*self.inner.spec().id,
+            connector = &*self.spec.id,
             operation = &*call.operation,
             tenant = cx.tenant().as_str(),
             connection = cx.connection.id.as_str(),

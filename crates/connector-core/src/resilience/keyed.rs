@@ -1,6 +1,7 @@
 //! State per key that cleans up after itself: a value that has gone back to what a fresh one would be is forgotten.
 
 use std::{
+    borrow::Borrow,
     hash::Hash,
     sync::{
         Arc,
@@ -34,7 +35,10 @@ impl<K: Eq + Hash, T> Default for Keyed<K, T> {
 }
 
 impl<K: Eq + Hash + Clone, T: Idle> Keyed<K, T> {
-    pub(crate) fn get(&self, key: &K) -> Option<Arc<T>> {
+    pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<Arc<T>>
+    where
+        K: Borrow<Q>,
+    {
         self.map.get(key).map(|value| value.clone())
     }
 
@@ -49,10 +53,7 @@ impl<K: Eq + Hash + Clone, T: Idle> Keyed<K, T> {
     }
 
     /// As [`Keyed::get_or_insert`], but `None` if that would make more than `cap` keys even after a sweep.
-    pub(crate) fn get_or_insert_within(&self, key: &K, cap: usize, make: impl FnOnce() -> T) -> Option<Arc<T>> {
-        if let Some(found) = self.get(key) {
-            return Some(found);
-        }
+    pub(crate) fn insert_within(&self, key: &K, cap: usize, make: impl FnOnce() -> T) -> Option<Arc<T>> {
         if self.map.len() >= cap {
             // Sweeping walks every key, so a flood of new keys must not make each of them pay for it.
             if !self.new.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn a_cap_holds_while_nothing_is_idle() {
         let keyed: Keyed<usize, Value> = Keyed::default();
-        let admitted = (0..10_000).filter(|key| keyed.get_or_insert_within(key, 50, || Value(false)).is_some()).count();
+        let admitted = (0..10_000).filter(|key| keyed.insert_within(key, 50, || Value(false)).is_some()).count();
         assert_eq!((admitted, keyed.len()), (50, 50));
     }
 }

@@ -5,6 +5,7 @@
 
 mod cell;
 mod gate;
+mod key;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,19 +30,13 @@ use crate::{
     spec::{LimitKey, LimitSpec, OpSpec},
 };
 
+use self::key::GateKey;
+
 pub use cell::WindowSnapshot;
 pub use gate::{GateSnapshot, LimitGate, LimitPermit};
 
 /// The class of operations that name none.
 const DEFAULT_CLASS: &str = "default";
-
-/// What shares a quota, as a key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-struct GateKey {
-    tenant: Option<TenantId>,
-    connection: Option<ConnectionId>,
-    param: Option<Box<str>>,
-}
 
 #[derive(Debug)]
 struct Class {
@@ -129,8 +124,13 @@ impl Limiter {
         self.classes.iter().map(|class| (&class.name, &class.spec))
     }
 
+    /// The position of the class an operation draws from.
+    pub(crate) fn class_of(&self, op: &OpSpec) -> usize {
+        self.by_name.get(&op.limit_class).copied().unwrap_or(self.default)
+    }
+
     fn class(&self, op: &OpSpec) -> &Class {
-        &self.classes[self.by_name.get(&op.limit_class).copied().unwrap_or(self.default)]
+        &self.classes[self.class_of(op)]
     }
 
     /// Whether the arguments of a call decide which quota it draws from.
@@ -139,22 +139,34 @@ impl Limiter {
     }
 
     fn gate(&self, class: &Class, cx: &CallCx, args: &Map<String, Value>) -> Arc<LimitGate> {
-        let tenant = || Some(cx.connection.tenant.clone());
-        let key = match &class.spec.key {
-            LimitKey::Connector => GateKey::default(),
-            LimitKey::Tenant => GateKey { tenant: tenant(), ..GateKey::default() },
-            LimitKey::Connection => GateKey { tenant: tenant(), connection: Some(cx.connection.id.clone()), param: None },
+        let (tenant, connection) = (Some(cx.tenant().as_str()), Some(cx.connection.id.as_str()));
+        let text;
+        let view: key::View<'_> = match &class.spec.key {
+            LimitKey::Connector => (None, None, None),
+            LimitKey::Tenant => (tenant, None, None),
+            LimitKey::Connection => (tenant, connection, None),
             LimitKey::Param(name) => {
                 let value = match args.get(&**name) {
-                    None | Some(Value::Null) => "".into(),
-                    Some(Value::String(text)) => text.as_str().into(),
-                    Some(other) => other.to_string().into(),
+                    None | Some(Value::Null) => "",
+                    Some(Value::String(text)) => text,
+                    Some(other) => {
+                        text = other.to_string();
+                        &text
+                    }
                 };
-                GateKey { tenant: tenant(), connection: Some(cx.connection.id.clone()), param: Some(value) }
+                (tenant, connection, Some(value))
             }
         };
+        if let Some(gate) = class.gates.get(&view as &dyn key::Viewed) {
+            return gate;
+        }
+        let key = GateKey {
+            tenant: view.0.map(|_| cx.connection.tenant.clone()),
+            connection: view.1.map(|_| cx.connection.id.clone()),
+            param: view.2.map(Into::into),
+        };
         let make = || LimitGate::new(&class.spec, &self.policy, self.clock.clone());
-        class.gates.get_or_insert_within(&key, self.policy.max_keys as usize, make).unwrap_or_else(|| class.overflow.clone())
+        class.gates.insert_within(&key, self.policy.max_keys as usize, make).unwrap_or_else(|| class.overflow.clone())
     }
 
     /// Waits for a turn under all limits of the operation, no longer than the policy's longest wait or the call's deadline.
@@ -162,7 +174,12 @@ impl Limiter {
     /// # Errors
     /// [`ErrorKind::Overloaded`] with the time after which to try again, as soon as it is clear that it would take longer.
     pub async fn acquire(&self, cx: &CallCx, op: &OpSpec, args: &Map<String, Value>) -> Result<LimitPermit> {
-        let class = self.class(op);
+        self.acquire_in(self.class_of(op), cx, args).await
+    }
+
+    /// As [`Limiter::acquire`], for who knows the class.
+    pub(crate) async fn acquire_in(&self, class: usize, cx: &CallCx, args: &Map<String, Value>) -> Result<LimitPermit> {
+        let class = &self.classes[class];
         let own = self.gate(class, cx, args);
         let pause = || self.pause_left(cx);
         if class.with.is_empty() {
