@@ -4,6 +4,7 @@
 use crate::control;
 use crate::exchange::{Reply, Req};
 use crate::faults::{self, Fault, FaultKind};
+use crate::ledger::lock;
 use crate::vendors::erp::Erp;
 use crate::vendors::hubspot::HubSpot;
 use crate::vendors::msgraph::MsGraph;
@@ -17,9 +18,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header;
 use serde_json::json;
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Request bodies over this many bytes are refused with 413; the largest legal one is an upload chunk or a batch.
 const BODY_CAP: usize = 16 * 1024 * 1024;
@@ -38,6 +40,41 @@ pub(crate) struct Hub {
     pub(crate) ticketing: Arc<Ticketing>,
     pub(crate) erp: Arc<Erp>,
     pub(crate) answered: AtomicU64,
+    /// Present when published concurrency limits are enforced.
+    pub(crate) lanes: Option<Lanes>,
+}
+
+/// Requests in flight per narrow lane (Graph: a mailbox).
+#[derive(Debug, Default)]
+pub(crate) struct Lanes(Mutex<HashMap<String, usize>>);
+
+impl Lanes {
+    /// A place in a lane, held until dropped; `None` when the lane is full.
+    fn enter(&self, name: String, width: usize) -> Option<Place<'_>> {
+        let mut lanes = lock(&self.0);
+        let inside = lanes.entry(name.clone()).or_default();
+        if *inside >= width {
+            return None;
+        }
+        *inside += 1;
+        drop(lanes);
+        Some(Place { lanes: self, name })
+    }
+}
+
+/// One request's place in a lane.
+#[derive(Debug)]
+struct Place<'a> {
+    lanes: &'a Lanes,
+    name: String,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(inside) = lock(&self.lanes.0).get_mut(&self.name) {
+            *inside = inside.saturating_sub(1);
+        }
+    }
 }
 
 impl std::fmt::Debug for Hub {
@@ -116,6 +153,13 @@ async fn exchange(hub: &Hub, vendor: &dyn Vendor, mut req: Req) -> Outcome {
         None if vendor.spared(&req) => faults::Plan::default(),
         None => faults.next(vendor.id()),
     };
+    let _place = match hub.lanes.as_ref().zip(vendor.lane(&req)) {
+        None => None,
+        Some((lanes, (name, width))) => match lanes.enter(name, width) {
+            Some(place) => Some(place),
+            None => return Outcome::Reply(vendor.crowded()),
+        },
+    };
     let counted = |kind| faults.counted(vendor.id(), kind);
     if let Some(latency) = plan.latency {
         counted(FaultKind::Latency);
@@ -167,4 +211,26 @@ fn respond(reply: Reply) -> Response {
 fn cut() -> Response {
     let broken = futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut by the sandbox")) });
     Response::new(Body::from_stream(broken))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_as_wide_as_it_says() {
+        let lanes = Lanes::default();
+        let places: Vec<_> = (0..4).map(|_| lanes.enter("support".into(), 4).unwrap()).collect();
+        assert!(lanes.enter("support".into(), 4).is_none());
+        assert!(lanes.enter("sales".into(), 4).is_some(), "another mailbox has its own");
+        drop(places);
+        assert!(lanes.enter("support".into(), 4).is_some());
+    }
+
+    #[test]
+    fn mounts_are_split_off() {
+        for (target, mount, below) in [("/erp/api?x=1", "erp", "/api?x=1"), ("/erp", "erp", ""), ("/erp?x", "erp", "?x"), ("/", "", "")] {
+            assert_eq!(split_mount(target), (mount, below), "{target}");
+        }
+    }
 }

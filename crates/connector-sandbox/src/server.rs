@@ -3,7 +3,7 @@
 
 use crate::auth::known;
 use crate::clock::WallClock;
-use crate::dispatch::{Hub, answer};
+use crate::dispatch::{Hub, Lanes, answer};
 use crate::faults::{FaultProfile, Faults};
 use crate::ledger::Ledger;
 use crate::notify::{Notification, Notifier, RetrySchedule};
@@ -98,7 +98,8 @@ impl Builder {
         self
     }
 
-    /// Also enforces HubSpot's published limits (190 requests per 10 s, 5 searches per second). Default off.
+    /// Also enforces published limits: HubSpot's 190 requests per 10 s and 5 searches per second, Graph's 4 requests at a time per
+    /// mailbox. Default off.
     pub fn enforce_limits(mut self, on: bool) -> Self {
         self.enforce_limits = on;
         self
@@ -146,6 +147,7 @@ impl Builder {
             ticketing: Arc::new(Ticketing::new(shared.clone())),
             erp: Arc::new(Erp::new(shared.clone())),
             answered: std::sync::atomic::AtomicU64::new(0),
+            lanes: self.enforce_limits.then(Lanes::default),
             shared,
         };
         let hub = Arc::new(hub);

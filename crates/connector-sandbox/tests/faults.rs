@@ -52,6 +52,31 @@ async fn a_cut_connection_has_no_reply_but_the_work_is_done() {
 }
 
 #[tokio::test]
+async fn a_cut_sends_not_one_byte_on_a_kept_connection() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let sandbox = start().await;
+    let mut socket = tokio::net::TcpStream::connect(sandbox.addr()).await.unwrap();
+    let request = |fault: &str| {
+        let head = format!("POST /ticketing/tickets HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\nx-sandbox-fault: {fault}", known::TICKETING_API_KEY);
+        format!("{head}\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n{{\"subject\":\"x\"}}")
+    };
+    socket.write_all(request("none").as_bytes()).await.unwrap();
+    let mut first = Vec::new();
+    // The reply's body is the only brace at an end.
+    while !first.ends_with(b"}") {
+        assert!(socket.read_buf(&mut first).await.unwrap() > 0);
+    }
+    assert!(first.starts_with(b"HTTP/1.1 201"));
+    socket.write_all(request("cut").as_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    // A reset is as good as an end: either way no reply arrived.
+    if socket.read_to_end(&mut rest).await.is_ok() {
+        assert_eq!(rest, b"");
+    }
+    assert_eq!(sandbox.ticketing().count(), 2);
+}
+
+#[tokio::test]
 async fn an_expired_token_stays_expired() {
     let sandbox = start().await;
     let first = graph(&sandbox).await;

@@ -35,6 +35,14 @@ pub(crate) trait Vendor: Send + Sync {
     fn revoke(&self, req: &Req) -> bool;
     /// Whether this request presents a delta cursor.
     fn presents_cursor(&self, req: &Req) -> bool;
+    /// The lane a request occupies while in flight and how many fit into it, where the vendor publishes such a limit.
+    fn lane(&self, _req: &Req) -> Option<(String, usize)> {
+        None
+    }
+    /// The vendor's 429 for a full lane.
+    fn crowded(&self) -> Reply {
+        self.throttled(1)
+    }
     /// Whether random faults spare this request: token endpoints, so that a run is not about logging in.
     fn spared(&self, req: &Req) -> bool;
 }

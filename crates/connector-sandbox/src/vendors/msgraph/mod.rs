@@ -306,6 +306,18 @@ impl Vendor for MsGraph {
         error(503, "serviceNotAvailable", "The service is temporarily unavailable.")
     }
 
+    /// Four requests at a time per app and mailbox. <https://learn.microsoft.com/graph/throttling-limits#outlook-service-limits>
+    fn lane(&self, req: &Req) -> Option<(String, usize)> {
+        match req.path().as_slice() {
+            ["v1.0", "users", user, ..] => Some((user.to_lowercase(), 4)),
+            _ => None,
+        }
+    }
+
+    fn crowded(&self) -> Reply {
+        error(429, "ApplicationThrottled", "Application is over its MailboxConcurrency limit.").with("retry-after", "1")
+    }
+
     fn revoke(&self, req: &Req) -> bool {
         req.bearer().is_some_and(|token| self.tokens.revoke(token))
     }
