@@ -163,7 +163,7 @@ pub fn op(name: &str, effect: Effect, repeat: Repeat) -> OpSpec {
         params: Vec::new(),
         input_schema: json!({}),
         output_schema: json!({}),
-        endpoint: "native".into(),
+        endpoint: "POST /things".into(),
         docs: None,
         example: Example::default(),
     }
