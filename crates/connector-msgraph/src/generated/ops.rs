@@ -2498,7 +2498,7 @@ pub struct SendMail {
     pub importance: Option<String>,
     /// Files below 3 MB, each with @odata.type #microsoft.graph.fileAttachment, name, contentType and contentBytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub attachments: Option<Vec<models::Attachment>>,
+    pub attachments: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
     /// Own headers; names must start with x-.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Vec<models::InternetMessageHeader>>,
@@ -2557,7 +2557,7 @@ impl SendMail {
 
     /// Files below 3 MB, each with @odata.type #microsoft.graph.fileAttachment, name, contentType and contentBytes.
     #[must_use]
-    pub fn attachments(mut self, attachments: Vec<models::Attachment>) -> Self {
+    pub fn attachments(mut self, attachments: Vec<serde_json::Map<String, serde_json::Value>>) -> Self {
         self.attachments = Some(attachments);
         self
     }

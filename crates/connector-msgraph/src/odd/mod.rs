@@ -1,0 +1,15 @@
+//! What Graph's mail does that a request template cannot say, one file per oddity.
+
+pub(crate) mod args;
+pub(crate) mod batch;
+pub(crate) mod categories;
+pub(crate) mod compose;
+pub(crate) mod delta;
+pub(crate) mod large_upload;
+pub(crate) mod marker;
+pub(crate) mod notifications;
+pub(crate) mod outgoing;
+pub(crate) mod reply_in_thread;
+pub(crate) mod send_message;
+pub(crate) mod subscriptions;
+pub(crate) mod threading;
