@@ -304,6 +304,11 @@ impl Sandbox {
         &self.hub.ticketing
     }
 
+    /// Names of the configuration items both CMDBs hold, for writing mail that mentions one.
+    pub fn ci_names(&self) -> Vec<&'static str> {
+        crate::vendors::topology::names()
+    }
+
     /// What really happened.
     pub fn ledger(&self) -> &Ledger {
         &self.hub.shared.ledger

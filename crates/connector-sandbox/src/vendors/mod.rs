@@ -7,7 +7,7 @@ pub(crate) mod msgraph;
 pub(crate) mod netbox;
 pub(crate) mod servicenow;
 pub(crate) mod ticketing;
-mod topology;
+pub(crate) mod topology;
 
 use crate::clock::WallClock;
 use crate::exchange::{Reply, Req};

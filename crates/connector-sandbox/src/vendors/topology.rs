@@ -91,3 +91,30 @@ pub(crate) const CABLES: [(&str, &str); 11] = [
     ("sw-core02", "hv02"),
     ("sw-core01", "stor01"),
 ];
+
+/// Every CI's name, as both CMDBs show it.
+pub(crate) fn names() -> Vec<&'static str> {
+    let devices = DEVICES.iter().map(|d| d.name);
+    let machines = MACHINES.iter().map(|(name, ..)| *name);
+    let services = SERVICES.iter().map(|(name, ..)| *name);
+    devices.chain(machines).chain(services).chain(CLUSTERS.iter().map(|(name, _)| *name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_edge_names_a_known_ci_once() {
+        let names = names();
+        let known: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(known.len(), names.len(), "two CIs share a name");
+        for (a, b) in DEPENDS_ON.iter().chain(&CABLES) {
+            assert!(known.contains(a) && known.contains(b), "{a} - {b}");
+        }
+        for (_, parent, _) in SERVICES {
+            assert!(known.contains(parent), "{parent}");
+        }
+    }
+}
