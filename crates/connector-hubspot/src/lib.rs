@@ -1,1 +1,61 @@
 #![doc = include_str!("../README.md")]
+
+mod client;
+mod odd;
+
+use std::sync::{Arc, LazyLock};
+
+use connector_core::{Result, auth::AuthProvider, transport::Transport};
+use connector_manifest::{Engine, Hooks, Manifest};
+
+pub use client::{HubSpot, HubSpotBuilder};
+pub use odd::signature::HubSpotSignature;
+
+/// The connector's id: crate suffix, feature, folder and tool prefix.
+pub const ID: &str = "hubspot";
+
+/// The manifest everything follows from.
+pub fn manifest() -> Arc<Manifest> {
+    static MANIFEST: LazyLock<Arc<Manifest>> = LazyLock::new(|| {
+        let parsed = connector_manifest::parse_set(&FILES).expect("the built-in manifest parses, a test sees to it");
+        Arc::new(parsed.manifest)
+    });
+    MANIFEST.clone()
+}
+
+/// What HubSpot does that the manifest cannot say. Webhooks must be signed with v3; see [`HubSpotSignature::with_legacy`] for older apps.
+pub fn hooks() -> Hooks {
+    Hooks::new()
+        .native("ensure_property", odd::ensure_property::EnsureProperty)
+        .native("company_tier", odd::helpers::CompanyTier)
+        .native("is_prospect", odd::helpers::IsProspect)
+        .native("deal_context", odd::helpers::DealContext)
+        .native("upsert_contact", odd::upsert::UpsertOne("hubspot_batch_upsert_contacts"))
+        .native("upsert_company", odd::upsert::UpsertOne("hubspot_batch_upsert_companies"))
+        .native("upsert_deal", odd::upsert::UpsertOne("hubspot_batch_upsert_deals"))
+        .native("upsert_ticket", odd::upsert::UpsertOne("hubspot_batch_upsert_tickets"))
+        .partial(odd::batch_207::item_errors)
+        .delta(odd::search_windows::SearchWindows)
+        .webhook(HubSpotSignature::new())
+}
+
+/// The connector itself, without retries, limits or breakers around it: for a runtime that brings its own.
+///
+/// # Errors
+/// [`connector_core::ErrorKind::Config`] if manifest and hooks do not fit, which a test rules out.
+pub fn engine(transport: Arc<dyn Transport>, auth: Arc<dyn AuthProvider>) -> Result<Engine> {
+    Engine::builder(manifest()).hooks(hooks()).transport(transport).auth(auth).build()
+}
+
+const FILES: [(&str, &str); 10] = [
+    ("connector.yaml", include_str!("../manifest/connector.yaml")),
+    ("account.yaml", include_str!("../manifest/account.yaml")),
+    ("associations.yaml", include_str!("../manifest/associations.yaml")),
+    ("companies.yaml", include_str!("../manifest/companies.yaml")),
+    ("contacts.yaml", include_str!("../manifest/contacts.yaml")),
+    ("context.yaml", include_str!("../manifest/context.yaml")),
+    ("deals.yaml", include_str!("../manifest/deals.yaml")),
+    ("objects.yaml", include_str!("../manifest/objects.yaml")),
+    ("properties.yaml", include_str!("../manifest/properties.yaml")),
+    ("tickets.yaml", include_str!("../manifest/tickets.yaml")),
+];
