@@ -399,3 +399,57 @@ fn hits(m: &Message, key: Option<&str>, value: &str) -> bool {
         Some(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendors::msgraph::model::{Origin, recipient};
+
+    fn message() -> Message {
+        let mut m = Message::blank("2026-11-20T09:00:00Z".parse().unwrap(), Origin::Inbound);
+        m.subject = "It's the printer".into();
+        m.content = "paper jam in hall 3".into();
+        m.from = Some(recipient("Ada", "ada@acme.example"));
+        m.message_id = "<a'b@x>".into();
+        m
+    }
+
+    #[test]
+    fn filters() {
+        let m = message();
+        for (text, expected) in [
+            ("subject eq 'It''s the printer'", true),
+            ("internetMessageId eq '<a''b@x>'", true),
+            ("from/emailAddress/address eq 'ADA@acme.example'", true),
+            ("receivedDateTime ge 2026-11-20", true),
+            ("receivedDateTime gt 2026-11-20T09:00:00Z", false),
+            ("isRead eq true or isDraft eq true and hasAttachments eq true", false),
+            ("not (isRead eq true) and contains(subject,'PRINTER')", true),
+            ("startswith(subject,'printer')", false),
+            ("conversationId ne null", true),
+            ("categories/any(c:c eq 'x')", false),
+        ] {
+            assert_eq!(Filter::parse(text).map(|f| f.matches(&m)), Ok(expected), "{text}");
+        }
+        for text in ["", "isRead", "isRead is true", "subject eq 'open", "shoe eq 1", "isRead eq maybe", "isRead eq true isDraft"] {
+            assert!(Filter::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn searches() {
+        let m = message();
+        for (text, expected) in [
+            ("\"printer\"", true),
+            ("\"subject:printer from:ada\"", true),
+            ("\"subject:jam\"", false),
+            ("\"body:jam\"", true),
+            ("\"subject:nothing OR hall\"", true),
+            ("\"body:\\\"paper jam\\\"\"", true),
+            ("\"hasAttachments:true\"", false),
+        ] {
+            assert_eq!(Search::parse(text).map(|s| s.matches(&m)), Ok(expected), "{text}");
+        }
+        assert!(Search::parse("printer").is_err(), "Graph wants the quotes");
+    }
+}

@@ -98,3 +98,36 @@ impl Clause {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoded_queries() {
+        let row: Row = [("name", "web01"), ("state", "1"), ("at", "2026-11-20 09:00:00"), ("note", "a^b"), ("none", "")]
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        let store = Store::default();
+        for (text, expected) in [
+            ("", true),
+            ("name=web01^state=1", true),
+            ("name=web02^ORname=web01^state=1", true),
+            ("name=web01^state=2", false),
+            ("name=web02^NQstate=1", true),
+            ("nameLIKEEB0", true),
+            ("nameNOT LIKEweb", false),
+            ("nameENDSWITH01^nameSTARTSWITHweb", true),
+            ("nameINdb01,web01", true),
+            ("at>=2026-11-20 09:00:00^at<2026-11-21 00:00:00", true),
+            ("noneISEMPTY^nameISNOTEMPTY", true),
+            ("note=a^^b", true),
+            ("bogus=1^name=web01", true),
+            ("ORDERBYDESCname", true),
+        ] {
+            let query = Query::parse(text, |field| row.contains_key(field));
+            assert_eq!(query.matches(&store, &row), expected, "{text}");
+        }
+    }
+}
