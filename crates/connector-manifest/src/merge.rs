@@ -40,7 +40,7 @@ pub(crate) fn merge(mut trees: Vec<Node>, files: &[String]) -> Result<Node, Vec<
             faults.push(Fault { place: part.place, message: "a part of a manifest must be a mapping".into() });
             continue;
         };
-        for entry in entries {
+        for mut entry in entries {
             if !PART_KEYS.contains(&entry.key.as_str()) {
                 let message = format!("`{}` belongs into {}; a part holds only {}", entry.key, files[root.place.file], PART_KEYS.join(", "));
                 faults.push(Fault { place: entry.place, message });
@@ -50,6 +50,9 @@ pub(crate) fn merge(mut trees: Vec<Node>, files: &[String]) -> Result<Node, Vec<
                 for inner in entry.value.entries().iter().filter(|inner| inner.key != "table") {
                     let message = format!("`errors.{}` belongs into {}; a part adds only to `errors.table`", inner.key, files[root.place.file]);
                     faults.push(Fault { place: inner.place, message });
+                }
+                if let Content::Mapping(inner) = &mut entry.value.content {
+                    inner.retain(|inner| inner.key == "table");
                 }
             }
             add(&mut root, entry, files, &mut faults);

@@ -184,7 +184,14 @@ impl<'s> Shape<'s> {
 
     fn wrong_kind(&mut self, node: &Node, given: &str, branches: &[Branch<'s>], key: &str) -> Value {
         let what = if key.is_empty() { "a manifest".to_owned() } else { format!("`{}`", last(key)) };
-        self.error(node.place, key, format!("{what} must be {}, not {given}", kinds(branches)));
+        // `key: {name}` without quotes is a mapping to YAML.
+        let unquoted = match node.entries() {
+            [one] if branches.iter().any(|branch| accepts(branch.schema, "string")) && one.value.to_value() == Ok(Value::Null) => {
+                format!("; if a placeholder is meant, quote it: `\"{{{}}}\"`", shown(&one.key))
+            }
+            _ => String::new(),
+        };
+        self.error(node.place, key, format!("{what} must be {}, not {given}{unquoted}", kinds(branches)));
         Value::Null
     }
 

@@ -157,8 +157,9 @@ fn syntax(file: usize, text: &str, marker: &Marker, info: impl std::fmt::Display
         return Fault { place, message: too_deep() };
     }
     let mut message = format!("this is not valid YAML: {}", info.trim_end_matches('.'));
-    if line.trim_start().starts_with(['{', '[', '*', '&', '!', '%', '@', '`']) || line.contains(": {") || line.contains(": %") {
-        message.push_str("; a text with `{`, `[`, `*`, `&`, `!`, `%`, `@` or a backtick at its start needs quotes");
+    let at = usize::try_from(place.col).unwrap_or(1).saturating_sub(1);
+    if line.chars().nth(at).is_some_and(|c| "{}[]*&!%@`|>".contains(c)) || info.contains("flow") {
+        message.push_str("; a text that starts with or holds `{`, `}`, `[`, `]`, `*`, `&`, `!`, `%`, `@` or a backtick needs quotes");
     }
     Fault { place, message }
 }

@@ -35,13 +35,14 @@ pub(super) fn check(check: &mut Check<'_>, key: &str, tool: &Tool) {
         }
     }
     for (name, place) in placeholders::implicit(tool) {
-        let near = connector_core::suggest::nearest(
-            &name,
-            tool.params.iter().map(|param| param.name.as_str()).filter(|known| !used.iter().any(|(name, _)| name == known)),
-        );
-        let near = near.map_or_else(String::new, |near| format!("; did you mean `{{{near}}}`?"));
+        // A name close to a declared parameter that nothing uses is a slip; any other is only not declared.
+        let idle = tool.params.iter().map(|param| param.name.as_str()).filter(|known| !used.iter().any(|(name, _)| name == known));
+        if let Some(near) = connector_core::suggest::nearest(&name, idle) {
+            check.warning(child(key, place), format!("`{{{name}}}` is not declared; did you mean `{{{near}}}`, which is declared and not used?"));
+            continue;
+        }
         let message =
-            format!("`{{{name}}}` is not declared, so it takes anything and is required; declare it under `params` with its type and a `doc`{near}");
+            format!("`{{{name}}}` is not declared, so it takes anything and is required; declare it under `params` with its type and a `doc`");
         check.hint(child(key, place), message);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use connector_core::spec::Effect;
 use serde_json::Value;
 
-use super::{Check, Strictness, examples, is_snake, links, paging, params, shown, under};
+use super::{Check, Strictness, examples, is_name, is_snake, links, paging, params, shown, under};
 use crate::{
     model::{Encoding, Method, RepeatRule, Tool, ToolPagination, TypeExpr},
     placeholders,
@@ -172,10 +172,30 @@ fn near_placeholders(check: &mut Check<'_>, key: &str, tool: &Tool) {
         let slip = |text: &str| {
             text.starts_with('{') && text.ends_with('}') && !text.contains([':', '"', '\n']) && Template::parse(text).as_literal().is_some()
         };
+        if let Some(inner) = value.as_ref().and_then(|value| unquoted(value)) {
+            let message = format!("`{{{inner}}}` without quotes is a mapping with no value; if the parameter is meant, write `\"{{{inner}}}\"`");
+            check.warning(child(key, name), message);
+        }
         if value.as_ref().is_some_and(|value| any_text(value, &slip)) {
             check.warning(child(key, name), "a text in braces here is no placeholder and is sent as it stands; names have letters, digits and `_`");
         }
     }
+}
+
+/// The name in a `{name}` that YAML reads as a mapping because it has no quotes.
+fn unquoted(value: &Value) -> Option<&str> {
+    let inside = |value: &'_ Value| -> bool {
+        value.as_object().is_some_and(|map| map.len() == 1 && map.iter().all(|(name, value)| value.is_null() && is_name(name)))
+    };
+    let members: Vec<&Value> = match value {
+        Value::Object(map) => map.values().collect(),
+        Value::Array(items) => items.iter().collect(),
+        _ => Vec::new(),
+    };
+    members.into_iter().find_map(|member| match member {
+        member if inside(member) => member.as_object()?.keys().next().map(String::as_str),
+        member => unquoted(member),
+    })
 }
 
 /// Whether any text of a tree is such a one.
