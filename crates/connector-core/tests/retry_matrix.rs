@@ -82,6 +82,18 @@ async fn every_class_and_every_kind_of_operation_is_sent_as_often_as_the_matrix_
     }
 }
 
+/// A native operation that looks for its own marker looks each time it runs, so it may be run again.
+#[tokio::test(start_paused = true)]
+async fn a_native_operation_that_looks_itself_is_safe() {
+    let mut own = op("x_send", Effect::Write, Repeat::LookupFirst);
+    own.endpoint = "native".into();
+    for (kind, sends) in [(ErrorKind::Transient, 3), (ErrorKind::Timeout, 2), (ErrorKind::Invalid, 1)] {
+        let script = Script::quick(spec(vec![own.clone()]), move |_, _| fail(kind));
+        let error = stack::inner(script.clone(), &patient()).call(&cx(), call("x_send")).await.unwrap_err();
+        assert_eq!((script.sends(), error.kind()), (sends, kind));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_401_that_may_be_cured_gets_one_more_send_whatever_the_operation() {
     for op in every_kind() {

@@ -22,11 +22,11 @@ use super::{
     reconcile::{self, Finding},
 };
 use crate::{
-    clock::{Clock, Instant, Rng},
+    clock::{Clock, Rng},
     connector::{Connector, OpCall, OpReply},
     context::CallCx,
     error::{Error, ErrorKind, Result, Retry},
-    resilience::{Budgets, Resilience, RetryBudget, backoff},
+    resilience::{Budgets, Resilience, backoff},
     spec::{ConnectorSpec, Effect, OpSpec, Repeat},
 };
 
@@ -78,8 +78,6 @@ struct Journey {
     /// A rejected credential was answered by one more send.
     authorised_again: bool,
     waited: Duration,
-    deadline: Instant,
-    budget: Arc<RetryBudget>,
 }
 
 impl Retrying {
@@ -106,6 +104,15 @@ impl Retrying {
         }
     }
 
+    /// The time left; [`Retrying::context`] has set a deadline where the caller did not.
+    fn left(&self, cx: &CallCx) -> Duration {
+        cx.time_left(self.layer.clock.now()).unwrap_or(Duration::MAX)
+    }
+
+    fn take_retry(&self, cx: &CallCx) -> bool {
+        self.layer.budgets.of(cx.connection.scope(), &self.layer.resilience.budget).take_retry()
+    }
+
     /// How long to wait before the next send.
     fn delay(&self, error: &Error, sends: u32) -> Duration {
         let (policy, rng) = (&self.layer.resilience.retry, &*self.layer.rng);
@@ -123,12 +130,12 @@ impl Retrying {
     }
 
     /// Waits for the next send, if there is to be one; otherwise gives the error the caller gets.
-    async fn wait(&self, op: &OpSpec, error: Error, most: u32, journey: &mut Journey) -> Result<Error> {
+    async fn wait(&self, cx: &CallCx, op: &OpSpec, error: Error, most: u32, journey: &mut Journey) -> Result<Error> {
         if journey.sends >= most {
             return Err(spent(error, journey.sends));
         }
         let delay = self.delay(&error, journey.sends);
-        let left = journey.deadline.saturating_duration_since(self.layer.clock.now());
+        let left = self.left(cx);
         if let Some(floor) = error.retry_after()
             && (floor > self.layer.resilience.retry.inline_wait || floor >= left)
         {
@@ -139,7 +146,7 @@ impl Retrying {
         }
         // A retry the vendor asked for is paid for by the wait; a second answer to a 401 happens once.
         let free = error.kind() == ErrorKind::AuthExpired || (error.kind() == ErrorKind::Throttled && error.retry_after().is_some());
-        if !free && !journey.budget.take_retry() {
+        if !free && !self.take_retry(cx) {
             return Err(spent(error, journey.sends).with_context("stopped_by", "retry budget"));
         }
         let (adapter, class) = (self.spec.id.clone(), error.kind().as_str());
@@ -157,7 +164,7 @@ impl Retrying {
     async fn look(&self, cx: &CallCx, op: &OpSpec, call: &OpCall, error: Error, most: u32, journey: &mut Journey) -> Result<Option<OpReply>> {
         let again = journey.sends < most;
         let delay = self.delay(&error, journey.sends);
-        if delay >= journey.deadline.saturating_duration_since(self.layer.clock.now()) {
+        if delay >= self.left(cx) {
             return Err(ambiguous(error, journey.sends));
         }
         // The vendor may still be busy with it: look after the wait, not before.
@@ -170,7 +177,7 @@ impl Retrying {
                 Ok(Some(reply))
             }
             Finding::NotDone if !again => Err(spent(error, journey.sends)),
-            Finding::NotDone if !journey.budget.take_retry() => Err(spent(error, journey.sends).with_context("stopped_by", "retry budget")),
+            Finding::NotDone if !self.take_retry(cx) => Err(spent(error, journey.sends).with_context("stopped_by", "retry budget")),
             Finding::NotDone => {
                 let (adapter, class) = (self.spec.id.clone(), error.kind().as_str());
                 metrics::counter!(RETRIES, "adapter" => adapter, "class" => class).increment(1);
@@ -181,13 +188,13 @@ impl Retrying {
     }
 
     /// The context the attempts share: with a deadline, and for a keyed write with one key for all of them.
-    fn context(&self, cx: &CallCx, op: &OpSpec, now: Instant) -> Option<CallCx> {
+    fn context(&self, cx: &CallCx, op: &OpSpec) -> Option<CallCx> {
         let lacks_key = op.repeat == Repeat::ProviderKey && op.effect != Effect::Read && cx.idempotency_key.is_none();
         if cx.deadline.is_some() && !lacks_key {
             return None;
         }
         let mut own = cx.clone();
-        own.deadline.get_or_insert(now + self.layer.resilience.timeouts.whole(op.timeout_class));
+        own.deadline.get_or_insert_with(|| self.layer.clock.now() + self.layer.resilience.timeouts.whole(op.timeout_class));
         if lacks_key {
             own.idempotency_key = Some(random_key(&*self.layer.rng).into());
         }
@@ -202,13 +209,10 @@ impl Connector for Retrying {
     async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
         let spec = &self.spec;
         let Some(op) = spec.operation(&call.operation) else { return self.inner.call(cx, call).await };
-        let now = self.layer.clock.now();
-        let own = self.context(cx, op, now);
+        let own = self.context(cx, op);
         let cx = own.as_ref().unwrap_or(cx);
-        let budget = self.layer.budgets.of(cx.connection.scope(), &self.layer.resilience.budget);
-        budget.first_send();
-        let deadline = cx.deadline.unwrap_or(now);
-        let mut journey = Journey { sends: 0, authorised_again: false, waited: Duration::ZERO, deadline, budget };
+        self.layer.budgets.first_send(cx.connection.scope(), &self.layer.resilience.budget);
+        let mut journey = Journey { sends: 0, authorised_again: false, waited: Duration::ZERO };
         loop {
             let result = self.inner.call(cx, call.clone()).await;
             journey.sends += 1;
@@ -225,7 +229,7 @@ impl Connector for Retrying {
                 Verdict::Final => return Err(if journey.sends > 1 { with_attempts(error, journey.sends) } else { error }),
                 Verdict::Ambiguous => return Err(ambiguous(error, journey.sends)),
                 Verdict::UpTo(most) => {
-                    self.wait(op, error, most, &mut journey).await?;
+                    self.wait(cx, op, error, most, &mut journey).await?;
                 }
                 Verdict::LookThenUpTo(most) => {
                     if let Some(reply) = self.look(cx, op, &call, error, most, &mut journey).await? {

@@ -65,6 +65,13 @@ impl Idle for RetryBudget {
 pub struct Budgets(Keyed<Arc<str>, RetryBudget>);
 
 impl Budgets {
+    /// Notes a first send in the budget of a scope.
+    pub fn first_send(&self, scope: &Arc<str>, policy: &BudgetPolicy) {
+        if self.0.with(scope, RetryBudget::first_send).is_none() {
+            self.of(scope, policy).first_send();
+        }
+    }
+
     /// The budget of a scope ([`crate::Connection::scope`]), made with `policy` if there is none yet.
     pub fn of(&self, scope: &Arc<str>, policy: &BudgetPolicy) -> Arc<RetryBudget> {
         self.0.get_or_insert(scope, || RetryBudget::new(*policy))

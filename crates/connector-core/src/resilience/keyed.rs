@@ -42,6 +42,11 @@ impl<K: Eq + Hash + Clone, T: Idle> Keyed<K, T> {
         self.map.get(key).map(|value| value.clone())
     }
 
+    /// What `look` makes of the value, if there is one; quicker than sharing it.
+    pub(crate) fn with<R>(&self, key: &K, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.map.get(key).map(|value| look(&value))
+    }
+
     pub(crate) fn get_or_insert(&self, key: &K, make: impl FnOnce() -> T) -> Arc<T> {
         if let Some(found) = self.get(key) {
             return found;
