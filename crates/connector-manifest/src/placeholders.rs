@@ -1,5 +1,7 @@
 //! Which parameters a tool's templates use, declared or not.
 
+use std::collections::HashSet;
+
 use crate::{
     model::{Method, Tool},
     template::{Template, Tree},
@@ -13,9 +15,10 @@ pub(crate) fn root(name: &str) -> &str {
 /// The parameters named in the path, query, headers and body, each once, in that order, with the key each is first used under.
 pub(crate) fn used(tool: &Tool) -> Vec<(String, &'static str)> {
     let mut found: Vec<(String, &'static str)> = Vec::new();
+    let mut seen = HashSet::new();
     let mut add = |name: &str, at| {
         let name = root(name);
-        if !found.iter().any(|(known, _)| known == name) {
+        if seen.insert(name.to_owned()) {
             found.push((name.to_owned(), at));
         }
     };

@@ -6,16 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use connector_core::{
-    spec::{LimitKey, Window},
-    suggest::nearest,
-};
+use connector_core::spec::{LimitKey, Window};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
     model::{DurationText, RepeatRule, StatusPattern, TypeExpr, Until},
-    sources::{child, item},
+    sources::{MOST_FINDINGS, child, item, near},
     yaml::{Content, Fault, Node, Place},
 };
 
@@ -52,7 +49,14 @@ impl<'s> Shape<'s> {
     }
 
     fn error(&mut self, place: Place, key: &str, message: impl Into<String>) {
+        if self.is_full() {
+            return;
+        }
         self.errors.push(Misshape { place, key: key.to_owned(), message: message.into() });
+    }
+
+    fn is_full(&self) -> bool {
+        self.errors.len() >= MOST_FINDINGS
     }
 
     /// A value by itself, whatever it is.
@@ -64,6 +68,9 @@ impl<'s> Shape<'s> {
     }
 
     fn value(&mut self, node: &Node, schema: &'s Value, key: &str) -> Value {
+        if self.is_full() {
+            return Value::Null;
+        }
         let mut branches = Vec::new();
         self.branches(Branch { schema, name: "" }, &mut branches);
         let is_free = |branch: &Branch<'s>| {
@@ -155,7 +162,7 @@ impl<'s> Shape<'s> {
             return Value::Null;
         }
         let accepted: Vec<&str> = words.iter().filter_map(|word| word.as_str()).collect();
-        let near = nearest(text, accepted.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let near = near(text, accepted.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         self.error(node.place, key, format!("`{}` is not accepted here; accepted: {}{near}", shown(text), accepted.join(", ")));
         Value::Null
     }
@@ -209,6 +216,9 @@ impl<'s> Shape<'s> {
         let others = schema.get("additionalProperties");
         let mut map = Map::new();
         for entry in node.entries() {
+            if self.is_full() {
+                break;
+            }
             let path = child(key, &entry.key);
             if let Some(inner) = properties.and_then(|properties| properties.get(&entry.key)) {
                 map.insert(entry.key.clone(), self.value(&entry.value, inner, &path));
@@ -219,7 +229,7 @@ impl<'s> Shape<'s> {
                     }
                     Some(Value::Bool(false)) => {
                         let known: Vec<&str> = properties.map(|properties| properties.keys().map(String::as_str).collect()).unwrap_or_default();
-                        let near = nearest(&entry.key, known.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                        let near = near(&entry.key, known.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                         let message = format!("unknown key `{}`{near} accepted: {}", shown(&entry.key), known.join(", "));
                         let message = if near.is_empty() { message.replacen(" accepted:", "; accepted:", 1) } else { message };
                         self.error(entry.place, &path, message);
@@ -257,7 +267,7 @@ impl<'s> Shape<'s> {
             };
             let found = several.iter().copied().find(|schema| fixed(schema).is_some_and(|(_, word)| word == text));
             if found.is_none() {
-                let near = nearest(text, accepted.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                let near = near(text, accepted.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 let message = format!("`{}` is not accepted here; accepted: {}{near}", shown(text), accepted.join(", "));
                 self.error(entry.value.place, &child(key, name), message);
             }

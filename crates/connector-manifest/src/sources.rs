@@ -54,6 +54,18 @@ impl Sources {
     }
 }
 
+/// The most findings that are told at once; nobody reads more, and a hostile file could make very many.
+pub(crate) const MOST_FINDINGS: usize = 100;
+
+/// The known name nearest to a mistyped one. What is longer than any name is not compared.
+pub(crate) fn near<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
+    connector_core::suggest::nearest(word, candidates.into_iter().filter(|candidate| candidate.len() <= LONGEST).take(300))
+}
+
 /// The length of the path without its last step.
 fn parent(path: &str) -> usize {
     if path.ends_with("\"]") {

@@ -20,15 +20,13 @@ mod webhook;
 
 use std::fmt;
 
-use connector_core::suggest::nearest;
-
 pub(crate) use address::check as check_address;
 
 use crate::{
     diagnostic::{Diagnostics, Severity},
     model::{Manifest, Tool},
     select::Path,
-    sources::{Sources, child},
+    sources::{MOST_FINDINGS, Sources, child, item, near},
     template::Template,
 };
 
@@ -44,6 +42,9 @@ pub enum Strictness {
 /// Checks a manifest. An error in the result means it must not be used.
 pub fn validate(manifest: &Manifest, sources: &Sources, strictness: Strictness) -> Diagnostics {
     let mut check = Check { manifest, sources, strictness, found: Diagnostics::default() };
+    if is_oversized(&mut check) {
+        return check.found.sorted();
+    }
     head::check(&mut check);
     auth::check(&mut check);
     limits::check(&mut check);
@@ -54,6 +55,33 @@ pub fn validate(manifest: &Manifest, sources: &Sources, strictness: Strictness) 
     webhook::check(&mut check);
     secrets::check(&mut check);
     check.found.sorted()
+}
+
+/// The most tools of one connector, and the most parameters and placeholders of one tool: far above what anybody can survey, and low
+/// enough that checks that compare one with all others stay quick.
+const MOST_TOOLS: usize = 1_000;
+const MOST_PARAMS: usize = 200;
+
+/// Reports what is too big to be checked further.
+fn is_oversized(check: &mut Check<'_>) -> bool {
+    let manifest = check.manifest;
+    let many = [
+        ("tools", manifest.tools.len()),
+        ("models", manifest.models.len()),
+        ("events", manifest.events.len()),
+        ("streams", manifest.streams.len()),
+        ("limits", manifest.limits.len()),
+        ("errors.table", manifest.errors.table.len()),
+    ];
+    for (key, _) in many.iter().filter(|(_, count)| *count > MOST_TOOLS) {
+        check.error(*key, format!("there are more than {MOST_TOOLS} entries here; split the connector"));
+    }
+    for (at, tool) in manifest.tools.iter().enumerate().take(MOST_TOOLS) {
+        if tool.params.len() > MOST_PARAMS || crate::placeholders::used(tool).len() > MOST_PARAMS {
+            check.error(item("tools", at), format!("this tool has more than {MOST_PARAMS} parameters"));
+        }
+    }
+    check.found.has_errors()
 }
 
 /// A check in progress.
@@ -79,6 +107,11 @@ impl<'m> Check<'m> {
 
     fn hint(&mut self, key: impl Into<String>, message: impl fmt::Display) {
         self.report(Severity::Hint, key, message);
+    }
+
+    /// Whether so much was found that nobody would read more.
+    fn is_full(&self) -> bool {
+        self.found.errors().nth(MOST_FINDINGS).is_some()
     }
 
     /// An error in a connector of this repository, a hint in somebody's own.
@@ -126,7 +159,7 @@ impl<'m> Check<'m> {
 
 /// `; did you mean ...?` or `; there are ...`, as far as it helps.
 fn suggestion<'a>(name: &str, candidates: impl Iterator<Item = &'a str> + Clone) -> String {
-    if let Some(near) = nearest(name, candidates.clone()) {
+    if let Some(near) = near(name, candidates.clone()) {
         return format!("; did you mean `{near}`?");
     }
     let known: Vec<&str> = candidates.collect();

@@ -9,7 +9,7 @@ use crate::{
     engine::escape::RULES,
     model::{Param, Tool, TypeExpr},
     placeholders,
-    sources::{child, item},
+    sources::{child, item, near},
     spec::pagination,
 };
 
@@ -37,7 +37,7 @@ pub(super) fn check(check: &mut Check<'_>, key: &str, tool: &Tool) {
     for (name, place) in placeholders::implicit(tool) {
         // A name close to a declared parameter that nothing uses is a slip; any other is only not declared.
         let idle = tool.params.iter().map(|param| param.name.as_str()).filter(|known| !used.iter().any(|(name, _)| name == known));
-        if let Some(near) = connector_core::suggest::nearest(&name, idle) {
+        if let Some(near) = near(&name, idle) {
             check.warning(child(key, place), format!("`{{{name}}}` is not declared; did you mean `{{{near}}}`, which is declared and not used?"));
             continue;
         }

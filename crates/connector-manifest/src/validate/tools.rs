@@ -20,6 +20,9 @@ pub(super) fn check(check: &mut Check<'_>) {
     }
     let mut seen: HashMap<&str, String> = HashMap::new();
     for (at, tool) in manifest.tools.iter().enumerate() {
+        if check.is_full() {
+            break;
+        }
         let key = item("tools", at);
         if let Some(first) = seen.insert(&tool.name, key.clone()) {
             let (file, line, _) = check.sources.locate(&child(&first, "name"));

@@ -3,7 +3,7 @@
 use super::{Check, Strictness, shown, under};
 use crate::{
     model::Verify,
-    sources::{child, item},
+    sources::{child, item, near},
     template::Template,
 };
 
@@ -60,8 +60,7 @@ fn verify(check: &mut Check<'_>, verify: &Verify) {
         ),
         (Some(scheme), None) => {
             if check.strictness == Strictness::Custom && !COMMON_SCHEMES.contains(&scheme.as_str()) {
-                let near =
-                    connector_core::suggest::nearest(scheme, COMMON_SCHEMES).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                let near = near(scheme, COMMON_SCHEMES).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 let message =
                     format!("there is no scheme `{}`{near} accepted: {}, or describe it with `kind`", shown(scheme), COMMON_SCHEMES.join(", "));
                 let message = if near.is_empty() { message.replacen(" accepted:", "; accepted:", 1) } else { message };
