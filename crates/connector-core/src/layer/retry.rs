@@ -229,10 +229,11 @@ impl Connector for Retrying {
                 Verdict::Final => return Err(if journey.sends > 1 { with_attempts(error, journey.sends) } else { error }),
                 Verdict::Ambiguous => return Err(ambiguous(error, journey.sends)),
                 Verdict::UpTo(most) => {
-                    self.wait(cx, op, error, most, &mut journey).await?;
+                    // On the heap, so that calls that succeed at once do not carry the size of waiting.
+                    Box::pin(self.wait(cx, op, error, most, &mut journey)).await?;
                 }
                 Verdict::LookThenUpTo(most) => {
-                    if let Some(reply) = self.look(cx, op, &call, error, most, &mut journey).await? {
+                    if let Some(reply) = Box::pin(self.look(cx, op, &call, error, most, &mut journey)).await? {
                         return Ok(reply);
                     }
                 }
