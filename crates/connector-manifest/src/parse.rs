@@ -1,6 +1,6 @@
 //! From YAML text to a [`Manifest`]: one file, or the files of a vendor's folder.
 //!
-//! Owns reading under a budget and the merging of files. Refuses to judge meaning: [`crate::validate`] does, [`load`] runs both.
+//! Owns reading under a budget and the merging of files. Refuses to judge meaning: [`mod@crate::validate`] does, [`load`] runs both.
 
 use std::sync::LazyLock;
 

@@ -2,7 +2,7 @@
 //!
 //! Owns the errors a person meets first: the unknown key, the missing key, the wrong word. It walks the same schema that
 //! editors use, so both accept the same things, and goes on after an error to report the others. Refuses meaning:
-//! whether names refer to something is [`crate::validate`]'s.
+//! whether names refer to something is [`mod@crate::validate`]'s.
 
 use std::collections::BTreeSet;
 

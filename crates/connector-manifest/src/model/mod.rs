@@ -1,7 +1,7 @@
 //! The manifest as data: what a YAML file, a merged set of files or a `spec.json` says, before anything is checked against anything else.
 //!
 //! Owns the shape and the short forms (defaults that follow from a method). Refuses meaning: cross-checks are in
-//! [`crate::validate`], running it is the engine's.
+//! [`mod@crate::validate`], running it is the engine's.
 
 mod errors;
 mod pagination;
