@@ -153,3 +153,24 @@ async fn the_deadline_of_each_caller_holds() {
     let error = stack.call(&hurried, call_with("x_get", json!({"email": "a@x"}))).await.unwrap_err();
     assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Timeout, Duration::from_secs(1)));
 }
+
+/// A connection may be changed between two batches: each goes out as its own callers see it.
+#[tokio::test(start_paused = true)]
+async fn a_batch_goes_out_in_the_context_of_its_own_callers() {
+    let hosts = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = hosts.clone();
+    let script = Script::new(connector(), move |_, cx, call| {
+        seen.lock().unwrap().push((cx.connection.host().to_owned(), cx.correlation_id.to_string(), cx.idempotency_key.is_some()));
+        let found = call.args["inputs"].as_array().unwrap().iter().map(|input| contact(input["id"].as_str().unwrap()));
+        Box::pin(std::future::ready(Ok(OpReply::new(ReplyBody::Value(json!({"results": found.collect::<Vec<_>>()}))))))
+    });
+    let stack = stack::inner(script, &parts());
+    for host in ["old", "new"] {
+        let cx = cx_of("acme", &format!("https://{host}.example")).with_correlation_id(host).with_idempotency_key("k");
+        let get = |email: &str| stack.call(&cx, call_with("x_get", json!({"email": email})));
+        let (a, b) = tokio::join!(get("a@x"), get("b@x"));
+        assert!(a.is_ok() && b.is_ok());
+    }
+    let expected = ["old", "new"].map(|host| (format!("{host}.example"), host.to_owned(), false));
+    assert_eq!(*hosts.lock().unwrap(), expected);
+}

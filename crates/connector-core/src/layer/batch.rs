@@ -46,11 +46,13 @@ struct Group {
     shared: String,
 }
 
-/// One collected value: compared by its text, sent as it came.
+/// One collected value: compared by its text, sent as it came. It brings its context along, because the batch goes out in
+/// that of its first caller: a connection may have been changed since the batch before.
 #[derive(Debug, Clone)]
 struct Item {
     text: Arc<str>,
     args: Arc<Map<String, Value>>,
+    cx: Arc<CallCx>,
 }
 
 impl PartialEq for Item {
@@ -103,48 +105,47 @@ impl Batching {
             workspace: cx.workspace.clone(),
             shared: if shared.is_empty() { String::new() } else { serde_json::to_string(&shared).ok()? },
         };
-        Some((group, Item { text: text.into(), args: Arc::new(call.args.clone()) }))
+        // A batch is nobody's own call: it has neither one caller's deadline nor its key.
+        let mut cx = cx.clone();
+        cx.deadline = None;
+        cx.idempotency_key = None;
+        Some((group, Item { text: text.into(), args: Arc::new(call.args.clone()), cx: Arc::new(cx) }))
     }
 
-    fn batcher(&self, cx: &CallCx, op: &Arc<OpSpec>, batch: &BatchSpec, group: Group) -> Arc<Batcher<Item, Answer>> {
+    fn batcher(&self, op: &Arc<OpSpec>, batch: &BatchSpec, group: Group) -> Arc<Batcher<Item, Answer>> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if groups.len() >= KEEP && !groups.contains_key(&group) {
             groups.retain(|_, batcher| Arc::strong_count(batcher) > 1 || !batcher.is_empty());
         }
         let make = || {
             let (inner, op, batch) = (self.inner.clone(), op.clone(), batch.clone());
-            // The batch is nobody's own call: it keeps the connection and who began it, not one caller's deadline or key.
-            let mut cx = cx.clone();
-            cx.deadline = None;
-            cx.idempotency_key = None;
             let window = Duration::from_millis(batch.window_ms);
-            Arc::new(Batcher::new(batch.max, window, move |items| send(inner.clone(), op.clone(), batch.clone(), cx.clone(), items).boxed()))
+            Arc::new(Batcher::new(batch.max, window, move |items| send(inner.clone(), op.clone(), batch.clone(), items).boxed()))
         };
         groups.entry(group).or_insert_with(make).clone()
     }
 }
 
 /// Sends one batch and gives each item its part of the reply.
-async fn send(inner: Arc<dyn Connector>, op: Arc<OpSpec>, batch: BatchSpec, cx: CallCx, items: Vec<Item>) -> Result<HashMap<Item, Result<Answer>>> {
+async fn send(inner: Arc<dyn Connector>, op: Arc<OpSpec>, batch: BatchSpec, items: Vec<Item>) -> Result<HashMap<Item, Result<Answer>>> {
+    let Some(first) = items.first() else { return Ok(HashMap::new()) };
+    let cx = &*first.cx;
     let batched = |mut meta: ReplyMeta| {
         meta.batched = items.len() > 1;
         meta
     };
     if let [only] = items.as_slice() {
-        let reply = inner.call(&cx, OpCall::new(op.name.clone(), (*only.args).clone())).await?;
+        let reply = inner.call(cx, OpCall::new(op.name.clone(), (*only.args).clone())).await?;
         return Ok(HashMap::from([(only.clone(), Ok((reply.body, batched(reply.meta))))]));
     }
     let mut args = batch.args.clone();
-    if let Some(first) = items.first() {
-        let shared = batch.share.iter().filter_map(|name| Some((name.to_string(), first.args.get(&**name)?.clone())));
-        args.extend(shared);
-    }
+    args.extend(batch.share.iter().filter_map(|name| Some((name.to_string(), first.args.get(&**name)?.clone()))));
     let values = items.iter().filter_map(|item| item.args.get(&*batch.by)).map(|value| match &batch.input {
         None => value.clone(),
         Some(shape) => fill(shape, &batch.by, value),
     });
     args.insert(batch.into.to_string(), values.collect());
-    let reply = inner.call(&cx, OpCall::new(batch.tool.clone(), args)).await?;
+    let reply = inner.call(cx, OpCall::new(batch.tool.clone(), args)).await?;
     let body = reply.body.to_value()?;
     let results = path::select(&body, &batch.items).and_then(Value::as_array);
     let results = results.ok_or_else(|| Error::protocol(format!("the batch reply has no list at `{}`", batch.items)))?;
@@ -205,7 +206,7 @@ impl Connector for Batching {
             return self.inner.call(cx, call).await;
         };
         let Some((group, item)) = Self::place(cx, op, batch, &call) else { return self.inner.call(cx, call).await };
-        let batcher = self.batcher(cx, op, batch, group);
+        let batcher = self.batcher(op, batch, group);
         let answer = batcher.get(item);
         let (body, meta) = match cx.deadline {
             Some(deadline) => tokio::time::timeout_at(deadline, answer)

@@ -17,7 +17,7 @@ use super::cell::{Cell, WindowSnapshot};
 use crate::{
     clock::{Clock, Instant},
     error::{Error, ErrorKind, Result, Retry},
-    resilience::{keyed::Idle, policy::LimitPolicy},
+    resilience::{keyed::Idle, policy::LimitPolicy, retry_after},
     spec::LimitSpec,
 };
 
@@ -122,8 +122,9 @@ impl LimitGate {
         result
     }
 
-    /// Sends nothing for this long, because the vendor asked for it. Never shortens a longer pause.
+    /// Sends nothing for this long (at most a day), because the vendor asked for it. Never shortens a longer pause.
     pub fn pause(&self, delay: Duration) {
+        let delay = delay.min(retry_after::LONGEST);
         let until = self.clock.now().saturating_duration_since(self.epoch).saturating_add(delay);
         self.paused_until.fetch_max(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
     }
@@ -302,5 +303,7 @@ async fn wait_in_line(
 }
 
 fn overloaded(after: Duration) -> Error {
+    // A place in flight gets free at no known time; nobody should ask again at once.
+    let after = after.max(Duration::from_millis(100));
     Error::new(ErrorKind::Overloaded, "the call would wait longer for its rate or concurrency limit than it may").with_retry(Retry::After(after))
 }

@@ -21,7 +21,7 @@ use dashmap::DashMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{keyed::Keyed, policy::LimitPolicy};
+use super::{keyed::Keyed, policy::LimitPolicy, retry_after};
 use crate::{
     clock::{Clock, Instant},
     context::{CallCx, ConnectionId, TenantId},
@@ -207,7 +207,7 @@ impl Limiter {
         result
     }
 
-    /// Sends nothing for this long, because the vendor asked for it: over this scope (tenant, connector, host), or for this
+    /// Sends nothing for this long (at most a day), because the vendor asked for it: over this scope (tenant, connector, host), or for this
     /// value alone where the operation's quota is kept per value of a parameter. Never shortens a longer pause.
     pub fn pause(&self, cx: &CallCx, op: &OpSpec, args: &Map<String, Value>, delay: Duration) {
         if delay.is_zero() {
@@ -217,6 +217,7 @@ impl Limiter {
         if matches!(class.spec.key, LimitKey::Param(_)) {
             return self.gate(class, cx, args).pause(delay);
         }
+        let delay = delay.min(retry_after::LONGEST);
         let now = self.clock.now();
         let since = |instant: Instant| u64::try_from(instant.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
         let until = since(now).saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX));
