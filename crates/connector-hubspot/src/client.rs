@@ -46,7 +46,7 @@ impl HubSpot {
     }
 
     /// A client over a connector that was put together elsewhere, for example by a runtime.
-    pub fn with_client(client: Client) -> Self {
+    pub fn from_client(client: Client) -> Self {
         Self { client }
     }
 

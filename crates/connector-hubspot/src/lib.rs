@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod client;
+pub mod generated;
 mod odd;
 
 use std::sync::{Arc, LazyLock};
@@ -9,6 +10,7 @@ use connector_core::{Result, auth::AuthProvider, transport::Transport};
 use connector_manifest::{Engine, Hooks, Manifest};
 
 pub use client::{HubSpot, HubSpotBuilder};
+pub use generated::{models, ops};
 pub use odd::signature::HubSpotSignature;
 
 /// The connector's id: crate suffix, feature, folder and tool prefix.
@@ -16,10 +18,8 @@ pub const ID: &str = "hubspot";
 
 /// The manifest everything follows from.
 pub fn manifest() -> Arc<Manifest> {
-    static MANIFEST: LazyLock<Arc<Manifest>> = LazyLock::new(|| {
-        let parsed = connector_manifest::parse_set(&FILES).expect("the built-in manifest parses, a test sees to it");
-        Arc::new(parsed.manifest)
-    });
+    static MANIFEST: LazyLock<Arc<Manifest>> =
+        LazyLock::new(|| Arc::new(Manifest::from_json(generated::SPEC).expect("generated/spec.json is what codegen wrote")));
     MANIFEST.clone()
 }
 
@@ -46,16 +46,3 @@ pub fn hooks() -> Hooks {
 pub fn engine(transport: Arc<dyn Transport>, auth: Arc<dyn AuthProvider>) -> Result<Engine> {
     Engine::builder(manifest()).hooks(hooks()).transport(transport).auth(auth).build()
 }
-
-const FILES: [(&str, &str); 10] = [
-    ("connector.yaml", include_str!("../manifest/connector.yaml")),
-    ("account.yaml", include_str!("../manifest/account.yaml")),
-    ("associations.yaml", include_str!("../manifest/associations.yaml")),
-    ("companies.yaml", include_str!("../manifest/companies.yaml")),
-    ("contacts.yaml", include_str!("../manifest/contacts.yaml")),
-    ("context.yaml", include_str!("../manifest/context.yaml")),
-    ("deals.yaml", include_str!("../manifest/deals.yaml")),
-    ("objects.yaml", include_str!("../manifest/objects.yaml")),
-    ("properties.yaml", include_str!("../manifest/properties.yaml")),
-    ("tickets.yaml", include_str!("../manifest/tickets.yaml")),
-];

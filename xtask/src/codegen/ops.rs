@@ -74,8 +74,11 @@ fn operation(vendor: &Vendor, tool: &Tool, op: &OpSpec, structs: &mut String, me
 
     let arguments: Vec<(String, Argument)> = required.iter().map(|param| (names::field(&param.name), Argument::of(&param.type_expr))).collect();
     let signature: String = arguments.iter().map(|(name, argument)| format!("{name}: {}, ", argument.kind)).collect();
-    let values: String = arguments.iter().map(|(name, argument)| format!("{name}: {}, ", argument.value(name))).collect();
-    let rest = if optional.is_empty() { "" } else { "..Self::default()" };
+    let member = |(name, argument): &(String, Argument)| {
+        if argument.conversion.is_empty() { format!("{name}, ") } else { format!("{name}: {}, ", argument.value(name)) }
+    };
+    let values: String = arguments.iter().map(member).collect();
+    let rest = if optional.is_empty() { "" } else { "..Default::default()" };
     write!(
         structs,
         "impl {name} {{\n    /// The operation with what it needs.\n    pub fn new({signature}) -> Self {{\n        Self {{ {values}{rest} }}\n    }}\n"

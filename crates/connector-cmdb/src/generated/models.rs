@@ -254,7 +254,7 @@ pub struct Walk {
     /// The depth that was really reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<i64>,
-    /// A limit on depth or nodes left something out.
+    /// A limit on depth or nodes may have left something out.
     pub truncated: bool,
     /// Somewhere the relations lead back to where they came from.
     #[serde(skip_serializing_if = "Option::is_none")]

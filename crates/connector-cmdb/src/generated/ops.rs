@@ -29,7 +29,7 @@ pub struct SearchCis {
 impl SearchCis {
     /// The operation with what it needs.
     pub fn new(query: impl Into<String>) -> Self {
-        Self { query: query.into(), ..Self::default() }
+        Self { query: query.into(), ..Default::default() }
     }
 
     /// Neutral class, for example device (cmdb_list_classes).
@@ -76,7 +76,7 @@ impl Operation for GetCi {
     const NAME: &'static str = "cmdb_get_ci";
 }
 
-/// Find the configuration item with exactly this name (letters may differ in case); null if there is none. If several classes have one, the class named first by cmdb_list_classes wins unless `class` is given.
+/// Find the configuration item with exactly this name; null if there is none. If several classes have one, the class named first by cmdb_list_classes wins unless `class` is given.
 ///
 /// `native` · read · repeat: natural
 ///
@@ -94,7 +94,7 @@ pub struct FindCiByName {
 impl FindCiByName {
     /// The operation with what it needs.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..Self::default() }
+        Self { name: name.into(), ..Default::default() }
     }
 
     /// Neutral class.
@@ -175,7 +175,7 @@ pub struct UpdateCi {
 impl UpdateCi {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>, attributes: serde_json::Map<String, serde_json::Value>) -> Self {
-        Self { id: id.into(), attributes: attributes, ..Self::default() }
+        Self { id: id.into(), attributes, ..Default::default() }
     }
 
     /// `updated_at` of the CI as it was read; the change is refused if somebody else changed it meanwhile.
@@ -211,7 +211,7 @@ pub struct CreateCi {
 impl CreateCi {
     /// The operation with what it needs.
     pub fn new(class: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { class: class.into(), name: name.into(), ..Self::default() }
+        Self { class: class.into(), name: name.into(), ..Default::default() }
     }
 
     /// Further values by the system's own names; NetBox devices need device_type, role and site.
@@ -266,7 +266,7 @@ pub struct ListRelations {
 impl ListRelations {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self { id: id.into(), ..Default::default() }
     }
 
     /// Which way to look. If not said, `"both"`.
@@ -306,7 +306,7 @@ pub struct Dependencies {
 impl Dependencies {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self { id: id.into(), ..Default::default() }
     }
 
     /// The most relations to follow in a row. If not said, `5`.
@@ -360,7 +360,7 @@ pub struct Dependents {
 impl Dependents {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self { id: id.into(), ..Default::default() }
     }
 
     /// The most relations to follow in a row. If not said, `5`.
@@ -418,7 +418,7 @@ pub struct Impact {
 impl Impact {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// CI ids.
@@ -506,7 +506,7 @@ pub struct UnlinkTicket {
 impl UnlinkTicket {
     /// The operation with what it needs.
     pub fn new(ticket: impl Into<String>) -> Self {
-        Self { ticket: ticket.into(), ..Self::default() }
+        Self { ticket: ticket.into(), ..Default::default() }
     }
 
     /// CI ids; all of the ticket's if absent.
@@ -589,7 +589,7 @@ impl Cmdb {
         self.client().call(GetCi::new(id))
     }
 
-    /// Find the configuration item with exactly this name (letters may differ in case); null if there is none. If several classes have one, the class named first by cmdb_list_classes wins unless `class` is given.
+    /// Find the configuration item with exactly this name; null if there is none. If several classes have one, the class named first by cmdb_list_classes wins unless `class` is given.
     ///
     /// `native` · read · repeat: natural
     ///

@@ -51,7 +51,7 @@ pub struct ListOwners {
 impl ListOwners {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Only the owner with this address.
@@ -110,7 +110,7 @@ pub struct GetOwner {
 impl GetOwner {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self { id: id.into(), ..Default::default() }
     }
 
     /// What `id` is.
@@ -240,7 +240,7 @@ impl AssociateLabelled {
         to_id: impl Into<String>,
         types: Vec<models::AssociationType>,
     ) -> Self {
-        Self { from_type: from_type.into(), from_id: from_id.into(), to_type: to_type.into(), to_id: to_id.into(), types: types }
+        Self { from_type: from_type.into(), from_id: from_id.into(), to_type: to_type.into(), to_id: to_id.into(), types }
     }
 }
 
@@ -271,7 +271,7 @@ pub struct ListAssociations {
 impl ListAssociations {
     /// The operation with what it needs.
     pub fn new(from_type: impl Into<String>, from_id: impl Into<String>, to_type: impl Into<String>) -> Self {
-        Self { from_type: from_type.into(), from_id: from_id.into(), to_type: to_type.into(), ..Self::default() }
+        Self { from_type: from_type.into(), from_id: from_id.into(), to_type: to_type.into(), ..Default::default() }
     }
 
     /// Links per page.
@@ -344,7 +344,7 @@ pub struct BatchReadAssociations {
 impl BatchReadAssociations {
     /// The operation with what it needs.
     pub fn new(from_type: impl Into<String>, to_type: impl Into<String>, inputs: Vec<models::AssociationQuery>) -> Self {
-        Self { from_type: from_type.into(), to_type: to_type.into(), inputs: inputs }
+        Self { from_type: from_type.into(), to_type: to_type.into(), inputs }
     }
 }
 
@@ -372,7 +372,7 @@ pub struct BatchAssociate {
 impl BatchAssociate {
     /// The operation with what it needs.
     pub fn new(from_type: impl Into<String>, to_type: impl Into<String>, inputs: Vec<models::AssociationPair>) -> Self {
-        Self { from_type: from_type.into(), to_type: to_type.into(), inputs: inputs }
+        Self { from_type: from_type.into(), to_type: to_type.into(), inputs }
     }
 }
 
@@ -400,7 +400,7 @@ pub struct BatchCreateAssociations {
 impl BatchCreateAssociations {
     /// The operation with what it needs.
     pub fn new(from_type: impl Into<String>, to_type: impl Into<String>, inputs: Vec<models::AssociationInput>) -> Self {
-        Self { from_type: from_type.into(), to_type: to_type.into(), inputs: inputs }
+        Self { from_type: from_type.into(), to_type: to_type.into(), inputs }
     }
 }
 
@@ -428,7 +428,7 @@ pub struct BatchRemoveAssociations {
 impl BatchRemoveAssociations {
     /// The operation with what it needs.
     pub fn new(from_type: impl Into<String>, to_type: impl Into<String>, inputs: Vec<models::AssociationRemoval>) -> Self {
-        Self { from_type: from_type.into(), to_type: to_type.into(), inputs: inputs }
+        Self { from_type: from_type.into(), to_type: to_type.into(), inputs }
     }
 }
 
@@ -456,7 +456,7 @@ pub struct BatchRemoveAssociationLabels {
 impl BatchRemoveAssociationLabels {
     /// The operation with what it needs.
     pub fn new(from_type: impl Into<String>, to_type: impl Into<String>, inputs: Vec<models::AssociationInput>) -> Self {
-        Self { from_type: from_type.into(), to_type: to_type.into(), inputs: inputs }
+        Self { from_type: from_type.into(), to_type: to_type.into(), inputs }
     }
 }
 
@@ -518,7 +518,7 @@ pub struct GetCompany {
 impl GetCompany {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self { id: id.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["name","domain","industry","lifecyclestage","hubspot_owner_id","tier","hub_tier"\]`.
@@ -584,7 +584,7 @@ pub struct GetCompanyBy {
 impl GetCompanyBy {
     /// The operation with what it needs.
     pub fn new(id_property: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { id_property: id_property.into(), value: value.into(), ..Self::default() }
+        Self { id_property: id_property.into(), value: value.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["name","domain","industry","lifecyclestage","hubspot_owner_id","tier","hub_tier"\]`.
@@ -639,7 +639,7 @@ pub struct GetCompanyByKey {
 impl GetCompanyByKey {
     /// The operation with what it needs.
     pub fn new(key: impl Into<String>) -> Self {
-        Self { key: key.into(), ..Self::default() }
+        Self { key: key.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["name","domain","industry","lifecyclestage","hubspot_owner_id","tier","hub_tier"\]`.
@@ -683,7 +683,7 @@ pub struct ListCompanies {
 impl ListCompanies {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["name","domain","industry","lifecyclestage","hubspot_owner_id","tier","hub_tier"\]`.
@@ -763,7 +763,7 @@ pub struct SearchCompanies {
 impl SearchCompanies {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
@@ -833,7 +833,7 @@ pub struct CreateCompany {
 impl CreateCompany {
     /// The operation with what it needs.
     pub fn new(properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { properties: properties, ..Self::default() }
+        Self { properties, ..Default::default() }
     }
 
     /// Records to link the new one to.
@@ -869,7 +869,7 @@ pub struct UpdateCompany {
 impl UpdateCompany {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { id: id.into(), properties: properties, ..Self::default() }
+        Self { id: id.into(), properties, ..Default::default() }
     }
 
     /// Name of a unique property that `id` is the value of.
@@ -904,7 +904,7 @@ pub struct UpsertCompany {
 impl UpsertCompany {
     /// The operation with what it needs.
     pub fn new(id_property: impl Into<String>, value: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { id_property: id_property.into(), value: value.into(), properties: properties }
+        Self { id_property: id_property.into(), value: value.into(), properties }
     }
 }
 
@@ -964,7 +964,7 @@ pub struct BatchReadCompanies {
 impl BatchReadCompanies {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordId>) -> Self {
-        Self { inputs: inputs, ..Self::default() }
+        Self { inputs, ..Default::default() }
     }
 
     /// Name of a unique property that the ids are values of.
@@ -1016,7 +1016,7 @@ pub struct BatchCreateCompanies {
 impl BatchCreateCompanies {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordInput>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -1040,7 +1040,7 @@ pub struct BatchUpdateCompanies {
 impl BatchUpdateCompanies {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordUpdate>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -1064,7 +1064,7 @@ pub struct BatchUpsertCompanies {
 impl BatchUpsertCompanies {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordUpsert>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -1088,7 +1088,7 @@ pub struct BatchArchiveCompanies {
 impl BatchArchiveCompanies {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordId>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -1150,7 +1150,7 @@ pub struct GetContact {
 impl GetContact {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self { id: id.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["email","firstname","lastname","phone","lifecyclestage","tier","hubspot_owner_id"\]`.
@@ -1214,7 +1214,7 @@ pub struct GetContactByEmail {
 impl GetContactByEmail {
     /// The operation with what it needs.
     pub fn new(email: impl Into<String>) -> Self {
-        Self { email: email.into(), ..Self::default() }
+        Self { email: email.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["email","firstname","lastname","phone","lifecyclestage","tier","hubspot_owner_id"\]`.
@@ -1280,7 +1280,7 @@ pub struct GetContactBy {
 impl GetContactBy {
     /// The operation with what it needs.
     pub fn new(id_property: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { id_property: id_property.into(), value: value.into(), ..Self::default() }
+        Self { id_property: id_property.into(), value: value.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["email","firstname","lastname","phone","lifecyclestage","tier","hubspot_owner_id"\]`.
@@ -1345,7 +1345,7 @@ pub struct ListContacts {
 impl ListContacts {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["email","firstname","lastname","phone","lifecyclestage","tier","hubspot_owner_id"\]`.
@@ -1425,7 +1425,7 @@ pub struct SearchContacts {
 impl SearchContacts {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
@@ -1495,7 +1495,7 @@ pub struct CreateContact {
 impl CreateContact {
     /// The operation with what it needs.
     pub fn new(properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { properties: properties, ..Self::default() }
+        Self { properties, ..Default::default() }
     }
 
     /// Records to link the new one to.
@@ -1531,7 +1531,7 @@ pub struct UpdateContact {
 impl UpdateContact {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { id: id.into(), properties: properties, ..Self::default() }
+        Self { id: id.into(), properties, ..Default::default() }
     }
 
     /// Name of a unique property that `id` is the value of.
@@ -1567,7 +1567,7 @@ pub struct UpsertContact {
 impl UpsertContact {
     /// The operation with what it needs.
     pub fn new(value: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { value: value.into(), properties: properties, ..Self::default() }
+        Self { value: value.into(), properties, ..Default::default() }
     }
 
     /// Internal name of the unique property. If not said, `"email"`.
@@ -1634,7 +1634,7 @@ pub struct BatchReadContacts {
 impl BatchReadContacts {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordId>) -> Self {
-        Self { inputs: inputs, ..Self::default() }
+        Self { inputs, ..Default::default() }
     }
 
     /// Name of a unique property that the ids are values of.
@@ -1686,7 +1686,7 @@ pub struct BatchCreateContacts {
 impl BatchCreateContacts {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordInput>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -1710,7 +1710,7 @@ pub struct BatchUpdateContacts {
 impl BatchUpdateContacts {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordUpdate>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -1734,7 +1734,7 @@ pub struct BatchUpsertContacts {
 impl BatchUpsertContacts {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordUpsert>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -1758,7 +1758,7 @@ pub struct BatchArchiveContacts {
 impl BatchArchiveContacts {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordId>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -1811,7 +1811,7 @@ pub struct GdprDeleteContact {
 impl GdprDeleteContact {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self { id: id.into(), ..Default::default() }
     }
 
     /// `email` if `id` is an address.
@@ -1849,7 +1849,7 @@ pub struct CompanyTier {
 impl CompanyTier {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Contact id; this or email is needed.
@@ -1898,7 +1898,7 @@ pub struct IsProspect {
 impl IsProspect {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Contact id; this or email is needed.
@@ -1972,7 +1972,7 @@ pub struct GetDeal {
 impl GetDeal {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self { id: id.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["dealname","amount","closedate","pipeline","dealstage","hubspot_owner_id"\]`.
@@ -2038,7 +2038,7 @@ pub struct GetDealBy {
 impl GetDealBy {
     /// The operation with what it needs.
     pub fn new(id_property: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { id_property: id_property.into(), value: value.into(), ..Self::default() }
+        Self { id_property: id_property.into(), value: value.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["dealname","amount","closedate","pipeline","dealstage","hubspot_owner_id"\]`.
@@ -2093,7 +2093,7 @@ pub struct GetDealByKey {
 impl GetDealByKey {
     /// The operation with what it needs.
     pub fn new(key: impl Into<String>) -> Self {
-        Self { key: key.into(), ..Self::default() }
+        Self { key: key.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["dealname","amount","closedate","pipeline","dealstage","hubspot_owner_id"\]`.
@@ -2137,7 +2137,7 @@ pub struct ListDeals {
 impl ListDeals {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["dealname","amount","closedate","pipeline","dealstage","hubspot_owner_id"\]`.
@@ -2217,7 +2217,7 @@ pub struct SearchDeals {
 impl SearchDeals {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
@@ -2287,7 +2287,7 @@ pub struct CreateDeal {
 impl CreateDeal {
     /// The operation with what it needs.
     pub fn new(properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { properties: properties, ..Self::default() }
+        Self { properties, ..Default::default() }
     }
 
     /// Records to link the new one to.
@@ -2323,7 +2323,7 @@ pub struct UpdateDeal {
 impl UpdateDeal {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { id: id.into(), properties: properties, ..Self::default() }
+        Self { id: id.into(), properties, ..Default::default() }
     }
 
     /// Name of a unique property that `id` is the value of.
@@ -2358,7 +2358,7 @@ pub struct UpsertDeal {
 impl UpsertDeal {
     /// The operation with what it needs.
     pub fn new(id_property: impl Into<String>, value: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { id_property: id_property.into(), value: value.into(), properties: properties }
+        Self { id_property: id_property.into(), value: value.into(), properties }
     }
 }
 
@@ -2418,7 +2418,7 @@ pub struct BatchReadDeals {
 impl BatchReadDeals {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordId>) -> Self {
-        Self { inputs: inputs, ..Self::default() }
+        Self { inputs, ..Default::default() }
     }
 
     /// Name of a unique property that the ids are values of.
@@ -2470,7 +2470,7 @@ pub struct BatchCreateDeals {
 impl BatchCreateDeals {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordInput>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -2494,7 +2494,7 @@ pub struct BatchUpdateDeals {
 impl BatchUpdateDeals {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordUpdate>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -2518,7 +2518,7 @@ pub struct BatchUpsertDeals {
 impl BatchUpsertDeals {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordUpsert>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -2542,7 +2542,7 @@ pub struct BatchArchiveDeals {
 impl BatchArchiveDeals {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordId>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -2606,7 +2606,7 @@ pub struct GetObject {
 impl GetObject {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>, id: impl Into<String>) -> Self {
-        Self { object_type: object_type.into(), id: id.into(), ..Self::default() }
+        Self { object_type: object_type.into(), id: id.into(), ..Default::default() }
     }
 
     /// Name of a unique property.
@@ -2670,7 +2670,7 @@ pub struct ListObjects {
 impl ListObjects {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>) -> Self {
-        Self { object_type: object_type.into(), ..Self::default() }
+        Self { object_type: object_type.into(), ..Default::default() }
     }
 
     /// Properties to return.
@@ -2745,7 +2745,7 @@ pub struct SearchObjects {
 impl SearchObjects {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>) -> Self {
-        Self { object_type: object_type.into(), ..Self::default() }
+        Self { object_type: object_type.into(), ..Default::default() }
     }
 
     /// Up to 5 groups of up to 6 filters, 18 in all.
@@ -2817,7 +2817,7 @@ pub struct CreateObject {
 impl CreateObject {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { object_type: object_type.into(), properties: properties, ..Self::default() }
+        Self { object_type: object_type.into(), properties, ..Default::default() }
     }
 
     /// Records to link the new one to.
@@ -2855,7 +2855,7 @@ pub struct UpdateObject {
 impl UpdateObject {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>, id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { object_type: object_type.into(), id: id.into(), properties: properties, ..Self::default() }
+        Self { object_type: object_type.into(), id: id.into(), properties, ..Default::default() }
     }
 
     /// Name of a unique property.
@@ -2917,7 +2917,7 @@ pub struct CreateNote {
 impl CreateNote {
     /// The operation with what it needs.
     pub fn new(timestamp: impl Into<String>, body: impl Into<String>) -> Self {
-        Self { timestamp: timestamp.into(), body: body.into(), ..Self::default() }
+        Self { timestamp: timestamp.into(), body: body.into(), ..Default::default() }
     }
 
     /// The records it belongs to.
@@ -2978,7 +2978,7 @@ pub struct ListProperties {
 impl ListProperties {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>) -> Self {
-        Self { object_type: object_type.into(), ..Self::default() }
+        Self { object_type: object_type.into(), ..Default::default() }
     }
 
     /// true returns only archived definitions.
@@ -3021,7 +3021,7 @@ pub struct GetProperty {
 impl GetProperty {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { object_type: object_type.into(), name: name.into(), ..Self::default() }
+        Self { object_type: object_type.into(), name: name.into(), ..Default::default() }
     }
 
     /// true looks among archived definitions.
@@ -3085,7 +3085,7 @@ impl CreateProperty {
             r#type: r#type.into(),
             field_type: field_type.into(),
             group_name: group_name.into(),
-            ..Self::default()
+            ..Default::default()
         }
     }
 
@@ -3145,7 +3145,7 @@ pub struct UpdateProperty {
 impl UpdateProperty {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { object_type: object_type.into(), name: name.into(), ..Self::default() }
+        Self { object_type: object_type.into(), name: name.into(), ..Default::default() }
     }
 
     /// Name for people.
@@ -3228,7 +3228,7 @@ pub struct BatchReadProperties {
 impl BatchReadProperties {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>, inputs: Vec<models::PropertyName>) -> Self {
-        Self { object_type: object_type.into(), inputs: inputs, ..Self::default() }
+        Self { object_type: object_type.into(), inputs, ..Default::default() }
     }
 
     /// true looks among archived definitions. If not said, `false`.
@@ -3280,7 +3280,7 @@ pub struct EnsureProperty {
 impl EnsureProperty {
     /// The operation with what it needs.
     pub fn new(object_type: impl Into<String>, name: impl Into<String>, label: impl Into<String>, group_name: impl Into<String>) -> Self {
-        Self { object_type: object_type.into(), name: name.into(), label: label.into(), group_name: group_name.into(), ..Self::default() }
+        Self { object_type: object_type.into(), name: name.into(), label: label.into(), group_name: group_name.into(), ..Default::default() }
     }
 
     /// Data type. If not said, `"string"`.
@@ -3351,7 +3351,7 @@ pub struct GetTicket {
 impl GetTicket {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self { id: id.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["subject","content","hs_pipeline","hs_pipeline_stage","hs_ticket_category","hs_ticket_priority","hubspot_owner_id"\]`.
@@ -3417,7 +3417,7 @@ pub struct GetTicketBy {
 impl GetTicketBy {
     /// The operation with what it needs.
     pub fn new(id_property: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { id_property: id_property.into(), value: value.into(), ..Self::default() }
+        Self { id_property: id_property.into(), value: value.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["subject","content","hs_pipeline","hs_pipeline_stage","hs_ticket_category","hs_ticket_priority","hubspot_owner_id"\]`.
@@ -3472,7 +3472,7 @@ pub struct GetTicketByKey {
 impl GetTicketByKey {
     /// The operation with what it needs.
     pub fn new(key: impl Into<String>) -> Self {
-        Self { key: key.into(), ..Self::default() }
+        Self { key: key.into(), ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["subject","content","hs_pipeline","hs_pipeline_stage","hs_ticket_category","hs_ticket_priority","hubspot_owner_id"\]`.
@@ -3516,7 +3516,7 @@ pub struct ListTickets {
 impl ListTickets {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Properties to return; unknown names are ignored silently. If not said, `\["subject","content","hs_pipeline","hs_pipeline_stage","hs_ticket_category","hs_ticket_priority","hubspot_owner_id"\]`.
@@ -3596,7 +3596,7 @@ pub struct SearchTickets {
 impl SearchTickets {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
@@ -3666,7 +3666,7 @@ pub struct CreateTicket {
 impl CreateTicket {
     /// The operation with what it needs.
     pub fn new(properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { properties: properties, ..Self::default() }
+        Self { properties, ..Default::default() }
     }
 
     /// Records to link the new one to.
@@ -3702,7 +3702,7 @@ pub struct UpdateTicket {
 impl UpdateTicket {
     /// The operation with what it needs.
     pub fn new(id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { id: id.into(), properties: properties, ..Self::default() }
+        Self { id: id.into(), properties, ..Default::default() }
     }
 
     /// Name of a unique property that `id` is the value of.
@@ -3737,7 +3737,7 @@ pub struct UpsertTicket {
 impl UpsertTicket {
     /// The operation with what it needs.
     pub fn new(id_property: impl Into<String>, value: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
-        Self { id_property: id_property.into(), value: value.into(), properties: properties }
+        Self { id_property: id_property.into(), value: value.into(), properties }
     }
 }
 
@@ -3797,7 +3797,7 @@ pub struct BatchReadTickets {
 impl BatchReadTickets {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordId>) -> Self {
-        Self { inputs: inputs, ..Self::default() }
+        Self { inputs, ..Default::default() }
     }
 
     /// Name of a unique property that the ids are values of.
@@ -3849,7 +3849,7 @@ pub struct BatchCreateTickets {
 impl BatchCreateTickets {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordInput>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -3873,7 +3873,7 @@ pub struct BatchUpdateTickets {
 impl BatchUpdateTickets {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordUpdate>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -3897,7 +3897,7 @@ pub struct BatchUpsertTickets {
 impl BatchUpsertTickets {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordUpsert>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 
@@ -3921,7 +3921,7 @@ pub struct BatchArchiveTickets {
 impl BatchArchiveTickets {
     /// The operation with what it needs.
     pub fn new(inputs: Vec<models::RecordId>) -> Self {
-        Self { inputs: inputs }
+        Self { inputs }
     }
 }
 

@@ -144,7 +144,7 @@ fn signed_url(url: &str) -> String {
     decoded
 }
 
-/// The events of a delivery: an array of up to 100, or one alone. Each keeps its bytes as they came.
+/// The events of a delivery: an array of up to 100, or one alone.
 fn events(body: &Bytes) -> Result<Vec<IncomingEvent>> {
     let unreadable = |error: serde_json::Error| Error::invalid("the delivery is genuine but is not JSON").with_source(error);
     let whole: &RawValue = serde_json::from_slice(body).map_err(unreadable)?;
@@ -179,8 +179,16 @@ fn event(body: &Bytes, part: &RawValue) -> Result<IncomingEvent> {
         occurred_at: fields.get("occurredAt").and_then(Value::as_u64).map(|millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis)),
         // Portals share one target URL, so an object is only told apart together with its portal.
         order_key: text("portalId").filter(|_| !object.is_empty()).map(|portal| format!("{portal}:{object}")),
-        payload: body.slice_ref(part.get().as_bytes()),
+        payload: same_each_time(fields, body.slice_ref(part.get().as_bytes())),
     })
+}
+
+/// The event without the number of the attempt: a redelivery must be recognised as the same event with the same content.
+fn same_each_time(mut fields: Value, as_it_came: Bytes) -> Bytes {
+    match fields.as_object_mut().and_then(|map| map.shift_remove("attemptNumber")) {
+        Some(_) => Bytes::from(fields.to_string()),
+        None => as_it_came,
+    }
 }
 
 /// `contact.creation`, or `object.creation` of type `0-1`, as this connector names it; unknown kinds keep HubSpot's name.

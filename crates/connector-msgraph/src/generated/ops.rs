@@ -29,7 +29,7 @@ pub struct ListAttachments {
 impl ListAttachments {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -80,7 +80,7 @@ pub struct GetAttachment {
 impl GetAttachment {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, attachment_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), attachment_id: attachment_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), attachment_id: attachment_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -116,7 +116,7 @@ pub struct GetAttachedItem {
 impl GetAttachedItem {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, attachment_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), attachment_id: attachment_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), attachment_id: attachment_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -152,7 +152,7 @@ pub struct GetAttachmentRaw {
 impl GetAttachmentRaw {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, attachment_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), attachment_id: attachment_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), attachment_id: attachment_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -199,7 +199,7 @@ pub struct AddAttachment {
 impl AddAttachment {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, name: impl Into<String>, content_base64: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), name: name.into(), content_base64: content_base64.into(), ..Self::default() }
+        Self { message_id: message_id.into(), name: name.into(), content_base64: content_base64.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -256,7 +256,7 @@ pub struct DeleteAttachment {
 impl DeleteAttachment {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, attachment_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), attachment_id: attachment_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), attachment_id: attachment_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -303,7 +303,7 @@ pub struct CreateUploadSession {
 impl CreateUploadSession {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, name: impl Into<String>, size: i64) -> Self {
-        Self { message_id: message_id.into(), name: name.into(), size: size, ..Self::default() }
+        Self { message_id: message_id.into(), name: name.into(), size, ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -368,7 +368,7 @@ pub struct UploadAttachment {
 impl UploadAttachment {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, name: impl Into<String>, content_base64: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), name: name.into(), content_base64: content_base64.into(), ..Self::default() }
+        Self { message_id: message_id.into(), name: name.into(), content_base64: content_base64.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -416,7 +416,7 @@ pub struct Batch {
 impl Batch {
     /// The operation with what it needs.
     pub fn new(requests: Vec<models::BatchRequest>) -> Self {
-        Self { requests: requests, ..Self::default() }
+        Self { requests, ..Default::default() }
     }
 
     /// The mailbox whose limits the batch counts against; Outlook runs four of its requests at a time. If not said, the connection's setting `mailbox`.
@@ -453,7 +453,7 @@ pub struct GetMessages {
 impl GetMessages {
     /// The operation with what it needs.
     pub fn new(message_ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { message_ids: message_ids.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self { message_ids: message_ids.into_iter().map(Into::into).collect(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -506,7 +506,7 @@ pub struct UpdateMessages {
 impl UpdateMessages {
     /// The operation with what it needs.
     pub fn new(message_ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { message_ids: message_ids.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self { message_ids: message_ids.into_iter().map(Into::into).collect(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -570,7 +570,7 @@ pub struct MoveMessages {
 impl MoveMessages {
     /// The operation with what it needs.
     pub fn new(message_ids: impl IntoIterator<Item = impl Into<String>>, destination: impl Into<String>) -> Self {
-        Self { message_ids: message_ids.into_iter().map(Into::into).collect(), destination: destination.into(), ..Self::default() }
+        Self { message_ids: message_ids.into_iter().map(Into::into).collect(), destination: destination.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -632,7 +632,7 @@ pub struct CreateDraft {
 impl CreateDraft {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -760,7 +760,7 @@ pub struct UpdateDraft {
 impl UpdateDraft {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -850,7 +850,7 @@ pub struct SendDraft {
 impl SendDraft {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -884,7 +884,7 @@ pub struct SendDraftOnce {
 impl SendDraftOnce {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -924,7 +924,7 @@ pub struct CreateReplyDraft {
 impl CreateReplyDraft {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -978,7 +978,7 @@ pub struct CreateReplyAllDraft {
 impl CreateReplyAllDraft {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1035,7 +1035,7 @@ pub struct CreateForwardDraft {
 impl CreateForwardDraft {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1097,7 +1097,7 @@ pub struct ListFolders {
 impl ListFolders {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1160,7 +1160,7 @@ pub struct FindFolder {
 impl FindFolder {
     /// The operation with what it needs.
     pub fn new(display_name: impl Into<String>) -> Self {
-        Self { display_name: display_name.into(), ..Self::default() }
+        Self { display_name: display_name.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1206,7 +1206,7 @@ pub struct GetFolder {
 impl GetFolder {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1260,7 +1260,7 @@ pub struct ListChildFolders {
 impl ListChildFolders {
     /// The operation with what it needs.
     pub fn new(folder: impl Into<String>) -> Self {
-        Self { folder: folder.into(), ..Self::default() }
+        Self { folder: folder.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1319,7 +1319,7 @@ pub struct CreateFolder {
 impl CreateFolder {
     /// The operation with what it needs.
     pub fn new(display_name: impl Into<String>) -> Self {
-        Self { display_name: display_name.into(), ..Self::default() }
+        Self { display_name: display_name.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1365,7 +1365,7 @@ pub struct CreateChildFolder {
 impl CreateChildFolder {
     /// The operation with what it needs.
     pub fn new(folder: impl Into<String>, display_name: impl Into<String>) -> Self {
-        Self { folder: folder.into(), display_name: display_name.into(), ..Self::default() }
+        Self { folder: folder.into(), display_name: display_name.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1408,7 +1408,7 @@ pub struct RenameFolder {
 impl RenameFolder {
     /// The operation with what it needs.
     pub fn new(folder: impl Into<String>, display_name: impl Into<String>) -> Self {
-        Self { folder: folder.into(), display_name: display_name.into(), ..Self::default() }
+        Self { folder: folder.into(), display_name: display_name.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1442,7 +1442,7 @@ pub struct DeleteFolder {
 impl DeleteFolder {
     /// The operation with what it needs.
     pub fn new(folder: impl Into<String>) -> Self {
-        Self { folder: folder.into(), ..Self::default() }
+        Self { folder: folder.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1483,7 +1483,7 @@ pub struct DeltaFolders {
 impl DeltaFolders {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1565,7 +1565,7 @@ pub struct ListMessages {
 impl ListMessages {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1678,7 +1678,7 @@ pub struct ListFolderMessages {
 impl ListFolderMessages {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1786,7 +1786,7 @@ pub struct ListUnreadMessages {
 impl ListUnreadMessages {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1865,7 +1865,7 @@ pub struct GetMessage {
 impl GetMessage {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1920,7 +1920,7 @@ pub struct GetMessageHeaders {
 impl GetMessageHeaders {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1954,7 +1954,7 @@ pub struct GetMessageMime {
 impl GetMessageMime {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -1994,7 +1994,7 @@ pub struct SearchMessages {
 impl SearchMessages {
     /// The operation with what it needs.
     pub fn new(query: impl Into<String>) -> Self {
-        Self { query: query.into(), ..Self::default() }
+        Self { query: query.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2059,7 +2059,7 @@ pub struct SearchFolderMessages {
 impl SearchFolderMessages {
     /// The operation with what it needs.
     pub fn new(query: impl Into<String>) -> Self {
-        Self { query: query.into(), ..Self::default() }
+        Self { query: query.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2125,7 +2125,7 @@ pub struct FindByInternetMessageId {
 impl FindByInternetMessageId {
     /// The operation with what it needs.
     pub fn new(internet_message_id: impl Into<String>) -> Self {
-        Self { internet_message_id: internet_message_id.into(), ..Self::default() }
+        Self { internet_message_id: internet_message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2180,7 +2180,7 @@ pub struct ListConversation {
 impl ListConversation {
     /// The operation with what it needs.
     pub fn new(conversation_id: impl Into<String>) -> Self {
-        Self { conversation_id: conversation_id.into(), ..Self::default() }
+        Self { conversation_id: conversation_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2245,7 +2245,7 @@ pub struct ListMessagesFrom {
 impl ListMessagesFrom {
     /// The operation with what it needs.
     pub fn new(sender: impl Into<String>) -> Self {
-        Self { sender: sender.into(), ..Self::default() }
+        Self { sender: sender.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2330,7 +2330,7 @@ pub struct DeltaMessages {
 impl DeltaMessages {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2434,7 +2434,7 @@ pub struct TranslateIds {
 impl TranslateIds {
     /// The operation with what it needs.
     pub fn new(ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { ids: ids.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self { ids: ids.into_iter().map(Into::into).collect(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2510,7 +2510,7 @@ pub struct SendMail {
 impl SendMail {
     /// The operation with what it needs.
     pub fn new(subject: impl Into<String>, body: impl Into<String>, to: Vec<models::Recipient>) -> Self {
-        Self { subject: subject.into(), body: body.into(), to: to, ..Self::default() }
+        Self { subject: subject.into(), body: body.into(), to, ..Default::default() }
     }
 
     /// Mailbox to send as: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2600,7 +2600,7 @@ pub struct SendMime {
 impl SendMime {
     /// The operation with what it needs.
     pub fn new(mime_base64: impl Into<String>) -> Self {
-        Self { mime_base64: mime_base64.into(), ..Self::default() }
+        Self { mime_base64: mime_base64.into(), ..Default::default() }
     }
 
     /// Mailbox to send as: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2653,7 +2653,7 @@ pub struct SendMessage {
 impl SendMessage {
     /// The operation with what it needs.
     pub fn new(to: impl IntoIterator<Item = impl Into<String>>, subject: impl Into<String>, body: impl Into<String>) -> Self {
-        Self { to: to.into_iter().map(Into::into).collect(), subject: subject.into(), body: body.into(), ..Self::default() }
+        Self { to: to.into_iter().map(Into::into).collect(), subject: subject.into(), body: body.into(), ..Default::default() }
     }
 
     /// Mailbox to send as: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2728,7 +2728,7 @@ pub struct Reply {
 impl Reply {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2782,7 +2782,7 @@ pub struct ReplyAll {
 impl ReplyAll {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2835,7 +2835,7 @@ pub struct Forward {
 impl Forward {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, to: Vec<models::Recipient>) -> Self {
-        Self { message_id: message_id.into(), to: to, ..Self::default() }
+        Self { message_id: message_id.into(), to, ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2890,7 +2890,7 @@ pub struct ReplyInThread {
 impl ReplyInThread {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, body: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), body: body.into(), ..Self::default() }
+        Self { message_id: message_id.into(), body: body.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -2971,7 +2971,7 @@ impl CreateSubscription {
             notification_url: notification_url.into(),
             expires: expires.into(),
             client_state: client_state.into(),
-            ..Self::default()
+            ..Default::default()
         }
     }
 
@@ -3068,7 +3068,7 @@ pub struct RenewSubscription {
 impl RenewSubscription {
     /// The operation with what it needs.
     pub fn new(subscription_id: impl Into<String>, expires: impl Into<String>) -> Self {
-        Self { subscription_id: subscription_id.into(), expires: expires.into(), ..Self::default() }
+        Self { subscription_id: subscription_id.into(), expires: expires.into(), ..Default::default() }
     }
 
     /// Another address for notifications; it is validated like a new one.
@@ -3167,7 +3167,7 @@ pub struct EnsureSubscription {
 impl EnsureSubscription {
     /// The operation with what it needs.
     pub fn new(notification_url: impl Into<String>, client_state: impl Into<String>) -> Self {
-        Self { notification_url: notification_url.into(), client_state: client_state.into(), ..Self::default() }
+        Self { notification_url: notification_url.into(), client_state: client_state.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3236,7 +3236,7 @@ pub struct MarkRead {
 impl MarkRead {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3270,7 +3270,7 @@ pub struct MarkUnread {
 impl MarkUnread {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3309,7 +3309,7 @@ pub struct SetCategories {
 impl SetCategories {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, categories: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { message_id: message_id.into(), categories: categories.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self { message_id: message_id.into(), categories: categories.into_iter().map(Into::into).collect(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3352,7 +3352,7 @@ pub struct AddCategories {
 impl AddCategories {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, categories: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { message_id: message_id.into(), categories: categories.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self { message_id: message_id.into(), categories: categories.into_iter().map(Into::into).collect(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3388,7 +3388,7 @@ pub struct RemoveCategories {
 impl RemoveCategories {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, categories: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { message_id: message_id.into(), categories: categories.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self { message_id: message_id.into(), categories: categories.into_iter().map(Into::into).collect(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3425,7 +3425,7 @@ pub struct SetFlag {
 impl SetFlag {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3468,7 +3468,7 @@ pub struct SetImportance {
 impl SetImportance {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, importance: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), importance: importance.into(), ..Self::default() }
+        Self { message_id: message_id.into(), importance: importance.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3504,7 +3504,7 @@ pub struct SetInference {
 impl SetInference {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, classification: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), classification: classification.into(), ..Self::default() }
+        Self { message_id: message_id.into(), classification: classification.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3540,7 +3540,7 @@ pub struct MoveMessage {
 impl MoveMessage {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, destination: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), destination: destination.into(), ..Self::default() }
+        Self { message_id: message_id.into(), destination: destination.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3576,7 +3576,7 @@ pub struct CopyMessage {
 impl CopyMessage {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>, destination: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), destination: destination.into(), ..Self::default() }
+        Self { message_id: message_id.into(), destination: destination.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3613,7 +3613,7 @@ pub struct DeleteMessage {
 impl DeleteMessage {
     /// The operation with what it needs.
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: message_id.into(), ..Self::default() }
+        Self { message_id: message_id.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3652,7 +3652,7 @@ pub struct ListMasterCategories {
 impl ListMasterCategories {
     /// The operation with what it needs.
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self { ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.
@@ -3697,7 +3697,7 @@ pub struct CreateMasterCategory {
 impl CreateMasterCategory {
     /// The operation with what it needs.
     pub fn new(display_name: impl Into<String>) -> Self {
-        Self { display_name: display_name.into(), ..Self::default() }
+        Self { display_name: display_name.into(), ..Default::default() }
     }
 
     /// Mailbox: address or user id; the connection's mailbox if not given. If not said, the connection's setting `mailbox`.

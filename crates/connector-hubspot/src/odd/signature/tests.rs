@@ -63,7 +63,8 @@ fn a_v3_delivery_becomes_events() {
     assert_eq!(&*event.event_type, "contact.updated");
     assert_eq!(event.occurred_at, Some(at(1_767_225_600_000)));
     assert_eq!(event.order_key.as_deref(), Some("424242:512"));
-    assert_eq!(event.payload, BODY.trim_matches(['[', ']']).as_bytes());
+    // A redelivery differs only in its attempt number and must be recognised as the same event.
+    assert_eq!(event.payload, BODY.trim_matches(['[', ']']).replace("\"attemptNumber\":0,", "").as_bytes());
 }
 
 #[test]
