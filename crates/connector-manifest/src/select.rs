@@ -14,8 +14,9 @@ pub struct Path {
     alternatives: Vec<Vec<Step>>,
 }
 
+/// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     Key(Box<str>),
     Index(usize),
     Each,
@@ -32,6 +33,11 @@ impl Path {
             .map(|part| parse_steps(part.trim()).map_err(|why| format!("`{text}` is not a path: {why}")))
             .collect::<Result<_, _>>()?;
         Ok(Self { text: text.into(), alternatives })
+    }
+
+    /// The steps of each alternative.
+    pub(crate) fn alternatives(&self) -> impl Iterator<Item = &[Step]> {
+        self.alternatives.iter().map(Vec::as_slice)
     }
 
     /// Whether it is `.`, the whole value.
@@ -149,7 +155,10 @@ fn parse_steps(text: &str) -> Result<Vec<Step>, String> {
                 let end = rest.find(['.', '[']).unwrap_or(rest.len());
                 (key, rest) = rest.split_at(end);
                 let plain = key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '@' | ':'));
-                if key.is_empty() || !plain {
+                if key.is_empty() {
+                    return Err("a key is empty".into());
+                }
+                if !plain {
                     return Err(format!("`{key}` is not a plain key; quote it: `.\"{key}\"`"));
                 }
             }

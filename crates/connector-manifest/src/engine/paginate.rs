@@ -129,10 +129,20 @@ impl Paging {
             PaginationKind::Offset | PaginationKind::Page | PaginationKind::Keyset => self.counted(old, body)?.map(Cow::Owned),
         };
         let Some(payload) = payload else { return Ok(None) };
+        // Some vendors' cursors are offsets in disguise and end at the same wall.
+        if self.kind == PaginationKind::Cursor && self.cap.zip(payload.parse().ok()).is_some_and(|(cap, at): (u64, u64)| at >= cap) {
+            return Err(self.capped());
+        }
         if old == Some(&*payload) || pages >= MOST_PAGES {
             return Err(Error::protocol("the listing goes in circles: the vendor named the same next page again").with_vendor_code("CursorLoop"));
         }
         Ok(Some(wrap(pages + 1, &payload)))
+    }
+
+    /// The vendor lists no further.
+    fn capped(&self) -> Error {
+        let cap = self.cap.unwrap_or_default();
+        Error::invalid(format!("the vendor lists no more than {cap} results; narrow the query or split it by date")).with_vendor_code("ResultCap")
     }
 
     /// Kinds for which the next page follows from how much this one has.
@@ -162,11 +172,7 @@ impl Paging {
                 let next = at()? + count;
                 let more = total.map_or(full, |total| next < total + self.start);
                 if more && self.cap.is_some_and(|cap| next >= cap) {
-                    return Err(Error::invalid(format!(
-                        "the vendor lists no more than {} results; narrow the query or split it by date",
-                        self.cap.unwrap_or_default()
-                    ))
-                    .with_vendor_code("ResultCap"));
+                    return Err(self.capped());
                 }
                 Ok(more.then(|| next.to_string()))
             }
@@ -277,6 +283,10 @@ mod tests {
         let first = paging.next(&cx(), None, &HeaderMap::new(), body).unwrap().unwrap();
         assert_eq!(first.as_str(), "1~2");
         assert_eq!(paging.next(&cx(), Some(&first), &HeaderMap::new(), br#"{"count":3,"results":[3]}"#).unwrap(), None);
+        let paging_by_cursor =
+            Paging::compile(&serde_json::from_value(serde_json::json!({ "kind": "cursor", "next": ".after", "param": "after", "cap": 10 })).unwrap())
+                .unwrap();
+        assert_eq!(paging_by_cursor.next(&cx(), None, &HeaderMap::new(), br#"{"after":"10"}"#).unwrap_err().vendor_code(), Some("ResultCap"));
         let many = br#"{"count":30,"results":[1,2]}"#;
         assert_eq!(paging.next(&cx(), Some(&first), &HeaderMap::new(), many).unwrap_err().vendor_code(), Some("ResultCap"));
     }

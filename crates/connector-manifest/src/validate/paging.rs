@@ -46,7 +46,7 @@ pub(super) fn check(check: &mut Check<'_>, key: &str, page: &Pagination) {
         ("param", page.param.is_some() && matches!(page.kind, NextUrl | LinkHeader)),
         ("key", page.key.is_some() && page.kind != Keyset),
         ("start", page.start.is_some() && !matches!(page.kind, Offset | Page)),
-        ("cap", page.cap.is_some() && page.kind != Offset),
+        ("cap", page.cap.is_some() && !matches!(page.kind, Offset | Cursor)),
     ];
     for (name, is_unread) in unread {
         if is_unread {
