@@ -1,4 +1,5 @@
 //! Whatever is lost, and wherever the process dies, a reply leaves exactly once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in tests a panic is the failure")]
 
 mod fake;
 

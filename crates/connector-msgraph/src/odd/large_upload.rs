@@ -191,7 +191,9 @@ fn upload_address(cx: &CallCx, session: &Value) -> Result<Url> {
     if url.scheme() == "https" || url.origin() == cx.connection.base_url.origin() {
         return Ok(url);
     }
-    Err(Error::protocol("the upload session's address is not https; nothing was sent there").with_context("host", url.host_str().unwrap_or_default()))
+    Err(Error::protocol("the upload session's address is not https; nothing was sent there")
+        .with_retry(Retry::Never)
+        .with_context("host", url.host_str().unwrap_or_default()))
 }
 
 /// `["2097152"]`, `["2097152-3483321"]` or `["0-"]`.

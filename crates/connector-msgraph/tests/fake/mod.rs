@@ -1,6 +1,7 @@
 //! A mailbox in memory that answers what replying, sending and batching ask, and transports that lose answers at a chosen request.
 //!
 //! It knows the little of Graph these tests need and refuses the rest with 404. The whole fake is in `connector-sandbox`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests, where a panic is the failure")]
 
 use std::{
     collections::BTreeMap,
