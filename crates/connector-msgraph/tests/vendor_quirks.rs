@@ -1,18 +1,17 @@
 //! What is odd about Graph's mail, one test each, over scripted answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in tests a panic is the failure")]
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use connector_core::{
     CallCx, Cursor, ErrorKind, OpCall, OpReply, Result,
     auth::{AuthProvider, CredentialUse},
+    clock::{ManualClock, SeededRng},
     delta::Change,
     layer::stack::StackParts,
+    resilience::Resilience,
     transport::Head,
 };
 use connector_manifest::{ConnectionOptions, Engine, RawReply, connection};
@@ -40,9 +39,16 @@ impl AuthProvider for Token {
     }
 }
 
+/// The wall time of these tests.
+const NOW: u64 = 1_795_219_200;
+
+fn parts() -> StackParts {
+    StackParts::with_clock(Resilience::standard(), Arc::new(ManualClock::at_unix(NOW)), Arc::new(SeededRng::new(1)))
+}
+
 fn client(replay: &Replay) -> MsGraph {
     let config = Config { mailbox: Some(MAILBOX.into()), ..Config::default() };
-    MsGraph::builder(config).transport(Arc::new(replay.clone())).auth(Arc::new(Token)).resilience(StackParts::default()).build().unwrap()
+    MsGraph::builder(config).transport(Arc::new(replay.clone())).auth(Arc::new(Token)).resilience(parts()).build().unwrap()
 }
 
 async fn call(client: &MsGraph, operation: &str, args: Value) -> Result<OpReply> {
@@ -350,7 +356,7 @@ async fn an_upload_address_without_tls_gets_nothing_and_is_in_no_error() {
 const RESOURCE: &str = "Users/support@contoso.com/mailFolders('Inbox')/messages";
 
 fn at(minutes: i64) -> String {
-    let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap();
+    let now = jiff::Timestamp::from_second(i64::try_from(NOW).unwrap()).unwrap();
     (now + jiff::SignedDuration::from_mins(minutes)).to_string()
 }
 
