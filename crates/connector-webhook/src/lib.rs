@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+pub mod custom;
 pub mod dispatch;
 pub mod ingress;
 pub mod json;
+pub mod reload;
 pub mod schemes;

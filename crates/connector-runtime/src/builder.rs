@@ -1,0 +1,248 @@
+//! Puts a [`Runtime`] together. Everything that can be wrong with the configuration comes out of [`RuntimeBuilder::build`].
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+};
+
+use arc_swap::ArcSwap;
+use connector_core::{
+    Connector, Error, Result,
+    clock::{Clock, Rng, SystemClock, ThreadRng},
+    credential::CredentialStore,
+    layer::{Layer, StackParts},
+    resilience::Resilience,
+    state::Store,
+    transport::Transport,
+};
+use connector_http::HttpTransport;
+use connector_manifest::{Hooks, Manifest};
+use connector_state::MemoryState;
+use connector_webhook::{
+    dispatch::{EventHandler, Waker},
+    ingress::{IngressLimits, IngressPipeline},
+    reload::Watcher,
+};
+
+use crate::{
+    approval::Approvals,
+    audit::Trail,
+    cache::Cache,
+    catalogue::{Assembler, Credentials, Loaded},
+    config::{Env, HubConfig},
+    health::Monitor,
+    idempotency::Records,
+    outbox::Outbox,
+    reload::Reloader,
+    runtime::{Inner, Runtime},
+    send::SendStage,
+    stack::{self, Shared},
+    stats::{Counted, Counters},
+};
+
+/// Settings of a [`Runtime`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct RuntimeBuilder {
+    builtins: Vec<(String, Arc<Manifest>, Hooks)>,
+    connectors: Vec<Arc<dyn Connector>>,
+    config: HubConfig,
+    env: Env,
+    store: Option<Arc<dyn Store>>,
+    transport: Option<Arc<dyn Transport>>,
+    credentials: Option<Arc<dyn CredentialStore>>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    handler: Option<Arc<dyn EventHandler>>,
+    layers: Vec<Arc<dyn Layer>>,
+}
+
+impl std::fmt::Debug for RuntimeBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let builtins: Vec<&str> = self.builtins.iter().map(|(id, ..)| id.as_str()).collect();
+        f.debug_struct("RuntimeBuilder").field("builtins", &builtins).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl RuntimeBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            builtins: Vec::new(),
+            connectors: Vec::new(),
+            config: HubConfig::default(),
+            env: Arc::new(|name| std::env::var(name).ok()),
+            store: None,
+            transport: None,
+            credentials: None,
+            clock: SystemClock::shared(),
+            rng: Arc::new(ThreadRng),
+            handler: None,
+            layers: Vec::new(),
+        }
+    }
+
+    /// Adds a built-in connector: its manifest and its own Rust.
+    pub fn builtin(mut self, id: impl Into<String>, manifest: Arc<Manifest>, hooks: Hooks) -> Self {
+        self.builtins.push((id.into(), manifest, hooks));
+        self
+    }
+
+    /// Adds a connector that is code. The inner layers are put around it here.
+    pub fn connector(mut self, connector: Arc<dyn Connector>) -> Self {
+        self.connectors.push(connector);
+        self
+    }
+
+    /// The configuration; an empty one if not said, with connections derived from the environment.
+    pub fn config(mut self, config: HubConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Where environment variables come from; the process environment if not said.
+    pub fn env(mut self, lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.env = Arc::new(lookup);
+        self
+    }
+
+    /// Where state is kept; in memory if not said. Its clock must be this builder's.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// How requests are sent; over HTTP under the configured egress policy if not said.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Where credentials come from that the configuration does not bring.
+    pub fn credentials(mut self, credentials: Arc<dyn CredentialStore>) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// The time.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The jitter.
+    pub fn rng(mut self, rng: Arc<dyn Rng>) -> Self {
+        self.rng = rng;
+        self
+    }
+
+    /// What the program does with events, after the runtime has dropped what they made stale.
+    pub fn on_event(mut self, handler: Arc<dyn EventHandler>) -> Self {
+        self.handler = Some(handler);
+        self
+    }
+
+    /// A layer of the program's own, between the governed stages and the inner layers. The first one added is the outermost.
+    pub fn outer_layer(mut self, layer: Arc<dyn Layer>) -> Self {
+        self.layers.push(layer);
+        self
+    }
+
+    /// Several layers; see [`RuntimeBuilder::outer_layer`].
+    pub fn outer_layers(mut self, layers: impl IntoIterator<Item = Arc<dyn Layer>>) -> Self {
+        self.layers.extend(layers);
+        self
+    }
+
+    /// Checks everything and puts it together. Must be called inside a tokio runtime. Nothing is sent.
+    ///
+    /// # Errors
+    /// [`connector_core::ErrorKind::Config`] that names what is wrong: a missing variable and who needs it, an unknown connector, a secret in
+    /// plain text. Custom connectors whose file is wrong do not stop it; see [`Runtime::problems`].
+    pub async fn build(self) -> Result<Runtime> {
+        self.config.check()?;
+        let counters = Arc::new(Counters::default());
+        let parts = StackParts::with_clock(Resilience::standard(), self.clock.clone(), self.rng.clone());
+        let plain = match self.transport {
+            Some(transport) => transport,
+            None => {
+                let general = Resilience::from_env(Resilience::standard(), "", |name| (self.env)(name))?;
+                let timeouts = general.timeouts;
+                let http = HttpTransport::builder()
+                    .egress(self.config.egress.policy()?)
+                    .connect_timeout(timeouts.connect)
+                    .stall_limit(u64::from(timeouts.stall_bytes_per_second), timeouts.stall);
+                Arc::new(http.build()?)
+            }
+        };
+        let assembler = Assembler {
+            transport: Arc::new(Counted { inner: plain.clone(), counters: counters.clone() }),
+            plain_transport: plain,
+            credentials: Arc::new(Credentials::over(self.credentials)),
+            config: self.config,
+            env: self.env,
+            parts: parts.clone(),
+            layers: self.layers,
+            counters: counters.clone(),
+            generation: AtomicU64::new(0),
+        };
+        let mut fixed: BTreeMap<Arc<str>, Arc<Loaded>> = BTreeMap::new();
+        let mut add = |loaded: Loaded| {
+            let id = loaded.connector.spec().id.clone();
+            match fixed.insert(id.clone(), Arc::new(loaded)) {
+                None => Ok(()),
+                Some(_) => Err(Error::config(format!("there are two connectors named `{id}`; rename one"))),
+            }
+        };
+        for (id, manifest, hooks) in &self.builtins {
+            let configured = assembler.config.connections.values().any(|connection| connection.connector == *id);
+            add(assembler.engine(id, manifest, hooks, configured)?)?;
+        }
+        for connector in self.connectors {
+            add(assembler.native(connector)?)?;
+        }
+        let watcher = Watcher::new(assembler.config.manifests.clone());
+        let (reloader, catalogue) = Reloader::start(assembler, fixed, watcher).await?;
+        let catalogue = Arc::new(ArcSwap::from_pointee(catalogue));
+
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryState::new(self.clock.clone())));
+        let trail = Trail::start(store.clone(), self.clock.clone(), counters.clone());
+        let records = Arc::new(Records::new(store.clone(), self.clock.clone()));
+        let cache = Arc::new(Cache::new(self.clock.clone()));
+        let monitor = Arc::new(Monitor::new(self.clock.clone()));
+        let shared = Shared {
+            catalogue: catalogue.clone(),
+            policy: reloader.assembler().config.policy.clone(),
+            clock: self.clock.clone(),
+            counters: counters.clone(),
+            audit: trail.clone(),
+            approvals: Arc::new(Approvals::new(store.clone(), self.clock.clone(), counters.clone())),
+            records: records.clone(),
+            cache: cache.clone(),
+            outbox: Arc::new(Outbox::new(store.clone(), self.clock.clone(), self.rng.clone(), counters.clone())),
+            monitor: monitor.clone(),
+        };
+        let stages = stack::stages(&shared);
+        let send = Arc::new(SendStage { trail, counters: counters.clone(), monitor, clock: self.clock.clone() });
+        let waker = Waker::default();
+        let ingress = IngressPipeline::new(events_of(&store), self.clock.clone(), IngressLimits::default()).waking(waker.clone());
+        let (public_url, problems) = (reloader.assembler().config.public_url.clone(), reloader.problems());
+        Ok(Runtime(Arc::new(Inner {
+            stages,
+            shared,
+            send,
+            ingress,
+            waker,
+            handler: self.handler,
+            store,
+            parts,
+            rng: self.rng,
+            reloader: tokio::sync::Mutex::new(reloader),
+            public_url,
+            problems: Mutex::new(problems),
+        })))
+    }
+}
+
+/// The store's event log alone.
+fn events_of(store: &Arc<dyn Store>) -> Arc<dyn connector_core::state::EventLog> {
+    store.clone()
+}

@@ -1,0 +1,278 @@
+//! What there is to call: connectors with their layers, schemas and connections, put together once and replaced as a whole on reload.
+//!
+//! Owns putting together. Refuses to change anything in place: readers keep the catalogue they started with.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use connector_core::{
+    Connector, Error, Registry, Result,
+    clock::{Clock, Rng},
+    credential::{Credential, CredentialStore, MemoryCredentials},
+    layer::{Layer, StackParts, stack},
+    resilience::{Resilience, ResilienceSource},
+    spec::AuthSpec,
+    suggest,
+    transport::Transport,
+};
+use connector_http::{Auth, AuthDeps};
+use connector_manifest::{Engine, Hooks, Manifest, env};
+use serde_json::Value;
+
+use crate::{
+    config::{Env, HubConfig},
+    connection::{self, Connections},
+    stats::{Counters, Probe},
+    tags::Templates,
+};
+
+/// One connector, ready.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// With its inner layers and the program's own around them.
+    pub(crate) connector: Arc<dyn Connector>,
+    /// The engine that renders requests without sending them.
+    pub(crate) renderer: Option<Engine>,
+    pub(crate) manifest: Option<Arc<Manifest>>,
+    pub(crate) resilience: ResilienceSource,
+    /// The cache tags of its reads.
+    pub(crate) templates: Templates,
+    /// Differs between two loads, so that replies kept by an older version are not found.
+    pub(crate) generation: u64,
+    validators: HashMap<Arc<str>, OnceLock<Option<jsonschema::Validator>>>,
+}
+
+impl Loaded {
+    /// The compiled input schema of an operation; `None` if the schema cannot be compiled, which the engine's own check makes up for.
+    pub(crate) fn validator(&self, op: &connector_core::spec::OpSpec) -> Option<&jsonschema::Validator> {
+        self.validators.get(&op.name)?.get_or_init(|| crate::validate::compile(op)).as_ref()
+    }
+
+    fn auth(&self) -> &[AuthSpec] {
+        &self.connector.spec().auth
+    }
+}
+
+/// Everything there is to call.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogue {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) loaded: BTreeMap<Arc<str>, Arc<Loaded>>,
+    pub(crate) connections: Connections,
+}
+
+/// Puts connectors and connections together, at the start and again on reload.
+pub(crate) struct Assembler {
+    pub(crate) config: HubConfig,
+    pub(crate) env: Env,
+    pub(crate) parts: StackParts,
+    /// For calls; counts them.
+    pub(crate) transport: Arc<dyn Transport>,
+    /// For token requests.
+    pub(crate) plain_transport: Arc<dyn Transport>,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) layers: Vec<Arc<dyn Layer>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) generation: AtomicU64,
+}
+
+impl std::fmt::Debug for Assembler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Assembler").field("config", &self.config).field("layers", &self.layers).finish_non_exhaustive()
+    }
+}
+
+/// The names of the parts of `resilience` that are not connectors.
+const SECTIONS: [&str; 6] = ["preset", "retry", "budget", "breaker", "limits", "timeout"];
+
+impl Assembler {
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.parts.clock
+    }
+
+    fn rng(&self) -> &Arc<dyn Rng> {
+        &self.parts.rng
+    }
+
+    /// The numbers of one connector, and where each came from.
+    pub(crate) fn resilience(&self, id: &str) -> Result<ResilienceSource> {
+        let table = &self.config.resilience;
+        let general: serde_json::Map<String, Value> =
+            table.iter().filter(|(key, _)| SECTIONS.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect();
+        let mut source = ResilienceSource::new(Resilience::standard(), "preset standard").merge(&Value::Object(general), "hub.yaml")?;
+        if let Some(own) = table.get(id) {
+            source = source.merge(own, &format!("hub.yaml `resilience.{id}`"))?;
+        }
+        source.env(id, |name| (self.env)(name).filter(|value| !value.is_empty()))
+    }
+
+    /// Every key of `resilience` is a section or a connector.
+    pub(crate) fn check_resilience<'a>(&self, ids: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+        for key in self.config.resilience.keys().filter(|key| !SECTIONS.contains(&key.as_str())) {
+            if !ids.clone().any(|id| id == key) {
+                let hint = suggest::nearest(key, SECTIONS.into_iter().chain(ids.clone()))
+                    .map_or_else(|| format!("accepted: {}, or a connector's id", SECTIONS.join(", ")), |near| format!("did you mean `{near}`?"));
+                return Err(Error::config(format!("`resilience.{key}` is neither a part of it nor a connector; {hint}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A connector from a manifest. A missing variable fails only if `strict`; otherwise the connector can be described, not called.
+    pub(crate) fn engine(&self, id: &str, manifest: &Arc<Manifest>, hooks: &Hooks, strict: bool) -> Result<Loaded> {
+        let manifest = match env::resolve(manifest, &|name| (self.env)(name).filter(|value| !value.is_empty())) {
+            Ok(resolved) => Arc::new(resolved),
+            Err(error) if strict => return Err(error),
+            Err(_) => manifest.clone(),
+        };
+        let mut hooks = hooks.clone();
+        let probe = Engine::builder(manifest.clone()).id(id).hooks(hooks.clone()).clock(self.clock().clone()).build()?;
+        if let (None, Some(webhook)) = (probe.webhook(), &manifest.webhook) {
+            // A scheme that only the vendor's own code knows is that code's business; without it the connector cannot receive.
+            match connector_webhook::schemes::verifier(webhook, &probe.spec().events) {
+                Ok(verifier) => hooks = hooks.webhook_shared(verifier),
+                Err(error) if strict => return Err(error),
+                Err(error) => tracing::warn!(connector = id, %error, "webhooks of this connector cannot be verified and are not received"),
+            }
+        }
+        let deps = AuthDeps { transport: self.plain_transport.clone(), clock: self.clock().clone(), rng: self.rng().clone() };
+        let auth = Auth::for_spec(&probe.spec().auth, self.credentials.clone(), deps);
+        let engine = Engine::builder(manifest.clone())
+            .id(id)
+            .hooks(hooks)
+            .transport(self.transport.clone())
+            .auth(auth)
+            .clock(self.clock().clone())
+            .build()
+            .map(Arc::new)?;
+        let resilience = self.resilience(id)?;
+        let layered = self.layered(engine.clone(), &resilience);
+        engine.set_outer(Arc::downgrade(&layered));
+        Ok(self.loaded(layered, Some(probe), Some(manifest), resilience))
+    }
+
+    /// A connector that is code.
+    pub(crate) fn native(&self, connector: Arc<dyn Connector>) -> Result<Loaded> {
+        let resilience = self.resilience(&connector.spec().id)?;
+        let layered = self.layered(connector, &resilience);
+        Ok(self.loaded(layered, None, None, resilience))
+    }
+
+    /// The inner layers around the probe around the connector: what `connector_manifest::assemble` does, and one that counts.
+    fn layered(&self, base: Arc<dyn Connector>, resilience: &ResilienceSource) -> Arc<dyn Connector> {
+        let parts = self.parts.with_resilience(resilience.resilience().clone());
+        stack::inner(Probe::around(base, self.counters.clone()), &parts)
+    }
+
+    fn loaded(&self, layered: Arc<dyn Connector>, renderer: Option<Engine>, manifest: Option<Arc<Manifest>>, resilience: ResilienceSource) -> Loaded {
+        let connector = self.layers.iter().rev().fold(layered, |inner, layer| layer.apply(inner));
+        let spec = connector.spec().clone();
+        Loaded {
+            validators: spec.operations().iter().map(|op| (op.name.clone(), OnceLock::new())).collect(),
+            templates: Templates::of(&spec),
+            generation: self.generation.fetch_add(1, Relaxed),
+            connector,
+            renderer,
+            manifest,
+            resilience,
+        }
+    }
+
+    /// The registry and the connections over these connectors.
+    pub(crate) fn catalogue(&self, loaded: BTreeMap<Arc<str>, Arc<Loaded>>) -> Result<Catalogue> {
+        let mut registry = Registry::new();
+        for one in loaded.values() {
+            registry.add(one.connector.clone())?;
+        }
+        let mut connections = Connections::default();
+        for (id, config) in &self.config.connections {
+            let Some(found) = loaded.get(&*config.connector) else {
+                registry.require(&config.connector).map_err(|error| Error::config(format!("connection `{id}`: {}", error.message())))?;
+                continue;
+            };
+            let (linked, credential) = connection::configured(id, config, found.manifest.as_deref(), &self.env)?;
+            match credential {
+                Some((tenant, name, fields)) => self.credentials.own.set(tenant, &name, Credential::new(fields)),
+                None => self.credentials.remember_env(&linked.connection, found.auth(), &self.env),
+            }
+            connections.insert(linked);
+        }
+        for (id, one) in &loaded {
+            let configured = self.config.connections.values().any(|config| *config.connector == **id);
+            // With connections written down, a built-in that is not among them is not wanted; a dropped-in file always is.
+            let custom = one.manifest.as_ref().is_some_and(|manifest| manifest.connector == "webhook");
+            if configured || !(custom || self.config.connections.is_empty()) || !self.is_ready(one) {
+                continue;
+            }
+            match connection::implied(id, one.manifest.as_deref(), &self.env) {
+                Ok(linked) => {
+                    self.credentials.remember_env(&linked.connection, one.auth(), &self.env);
+                    connections.insert(linked);
+                }
+                Err(error) => tracing::info!(connector = &**id, %error, "no connection is made from the environment"),
+            }
+        }
+        Ok(Catalogue { registry: Arc::new(registry), loaded, connections })
+    }
+
+    /// Whether the environment (or nothing) is all its authentication needs.
+    fn is_ready(&self, one: &Loaded) -> bool {
+        let schemes = one.auth();
+        let set = |variable: &str| (self.env)(variable).is_some_and(|value| !value.is_empty());
+        schemes.is_empty()
+            || schemes.iter().any(|scheme| {
+                *scheme == AuthSpec::None || scheme.fields().iter().all(|(_, variable)| variable.is_some_and(set)) && !scheme.fields().is_empty()
+            })
+    }
+}
+
+/// The credentials the configuration names, then those of the environment, then the program's own store.
+#[derive(Debug, Default)]
+pub(crate) struct Credentials {
+    pub(crate) own: MemoryCredentials,
+    env: MemoryCredentials,
+    next: Option<Arc<dyn CredentialStore>>,
+}
+
+impl Credentials {
+    pub(crate) fn over(next: Option<Arc<dyn CredentialStore>>) -> Self {
+        Self { next, ..Self::default() }
+    }
+
+    /// Takes over what the environment holds for the connector of this connection, under the connection's credential name.
+    fn remember_env(&self, connection: &connector_core::Connection, schemes: &[AuthSpec], env: &Env) {
+        let Some(name) = &connection.credential else { return };
+        let set = |variable: &str| env(variable).filter(|value| !value.is_empty());
+        let found = schemes.iter().find_map(|scheme| {
+            let fields: Option<Vec<(&'static str, String)>> =
+                scheme.fields().into_iter().map(|(field, variable)| Some((field, set(variable?)?))).collect();
+            fields.filter(|fields| !fields.is_empty())
+        });
+        if let Some(fields) = found {
+            self.env.set(connection.tenant.clone(), name, Credential::new(fields));
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl CredentialStore for Credentials {
+    async fn get(&self, tenant: &connector_core::TenantId, name: &str) -> Result<Arc<Credential>> {
+        if let Ok(found) = self.own.get(tenant, name).await {
+            return Ok(found);
+        }
+        if let Some(next) = &self.next {
+            match next.get(tenant, name).await {
+                Ok(found) => return Ok(found),
+                // The store has none of this name; anything else (a locked vault) must not be papered over.
+                Err(error) if error.kind() == connector_core::ErrorKind::Config => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.env.get(tenant, name).await
+    }
+}

@@ -1,0 +1,396 @@
+//! The runtime itself: one door for calls, one for webhooks, and views of what is kept.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use connector_core::{
+    Actor, Connection, Error, ErrorKind, OpCall, Registry, Result, TenantId, WorkspaceId,
+    clock::Rng,
+    connector::Lifecycle,
+    credential::CredentialStore as _,
+    layer::StackParts,
+    resilience::Explained,
+    state::{AuditFilter, Job, JobFilter, JobId, JobState, Store, StoredAudit},
+    webhook::RawWebhook,
+};
+use connector_webhook::{
+    dispatch::{EventHandler, Waker},
+    ingress::{IngressAnswer, IngressPipeline, IngressTarget, Outcome, route::IngressRoute},
+    reload::Problem,
+};
+use secrecy::SecretString;
+
+use crate::{
+    approval::{Approval, ApprovalState},
+    builder::RuntimeBuilder,
+    cache::Cache,
+    canonical,
+    health::{AuthState, ConnectionHealth, judge},
+    outbox,
+    reload::Reloader,
+    request::{CallOutcome, CallRequest, Governed, Role},
+    send::SendStage,
+    stack::{Next, Shared, Stage},
+    stats::{Stats, one},
+};
+
+/// The governed call path around any connectors. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Runtime(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) stages: Vec<Box<dyn Stage>>,
+    pub(crate) shared: Shared,
+    pub(crate) send: Arc<SendStage>,
+    pub(crate) ingress: IngressPipeline,
+    pub(crate) waker: Waker,
+    pub(crate) handler: Option<Arc<dyn EventHandler>>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) parts: StackParts,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) reloader: tokio::sync::Mutex<Reloader>,
+    pub(crate) public_url: Option<String>,
+    pub(crate) problems: Mutex<Vec<Problem>>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let catalogue = self.0.shared.catalogue.load();
+        let connectors: Vec<&Arc<str>> = catalogue.loaded.keys().collect();
+        let connections: Vec<&str> = catalogue.connections.all().map(|linked| linked.connection.id.as_str()).collect();
+        f.debug_struct("Runtime").field("connectors", &connectors).field("connections", &connections).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// Starts to put one together.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::new()
+    }
+
+    /// The connectors, with their inner layers, as they are now. A reload replaces the registry as a whole.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.0.shared.catalogue.load().registry.clone()
+    }
+
+    /// All connections of all tenants.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        self.0.shared.catalogue.load().connections.all().map(|linked| linked.connection.clone()).collect()
+    }
+
+    /// One connection of a tenant.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the tenant has none of this id, which looks the same as another tenant's.
+    pub fn connection(&self, tenant: &TenantId, id: &str) -> Result<Arc<Connection>> {
+        self.0.shared.catalogue.load().connections.of(tenant, id).map(|linked| linked.connection.clone())
+    }
+
+    /// Makes a governed call: access, validation, approval, idempotency, cache and outbox around the connector's own layers.
+    ///
+    /// # Errors
+    /// Whatever a stage or the connector reports, after everything that could help was tried; [`ErrorKind::Unknown`] with the context
+    /// `dead_letter` if a write may or may not have happened.
+    pub async fn call(&self, request: CallRequest) -> Result<CallOutcome> {
+        one(&self.0.shared.counters.calls);
+        let (loaded, op) = {
+            let catalogue = self.0.shared.catalogue.load();
+            let (connector, op) = catalogue.registry.tool(&request.tool)?;
+            let loaded = catalogue.loaded.get(&connector.spec().id).ok_or_else(|| Error::internal("a connector is listed but not loaded"))?;
+            (loaded.clone(), op.clone())
+        };
+        let mut params = request.params;
+        // Absent and null mean the same to every connector, so they are the same call.
+        params.retain(|_, value| !value.is_null());
+        let text = canonical::canonical(&params);
+        let digest = match &request.cursor {
+            None => canonical::sha256_hex(text.as_bytes()),
+            Some(cursor) => canonical::hex_digest(&[text.as_bytes(), cursor.as_str().as_bytes()]),
+        };
+        let mut call = Governed {
+            tenant: request.tenant,
+            workspace: request.workspace,
+            actor: request.actor,
+            role: request.role,
+            wanted: request.connection,
+            loaded,
+            op,
+            params,
+            cursor: request.cursor,
+            dry_run: request.dry_run,
+            key: request.idempotency_key,
+            correlation_id: request.correlation_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()).into(),
+            deadline: request.deadline,
+            queue: request.queue,
+            digest,
+            linked: None,
+            cx: None,
+            sent: false,
+            replay_only: false,
+            record: None,
+        };
+        Next::all(&self.0.stages).run(&mut call).await
+    }
+
+    /// How each connection does.
+    pub async fn health(&self) -> Vec<ConnectionHealth> {
+        let inner = &self.0;
+        let catalogue = inner.shared.catalogue.load_full();
+        let credentials = inner.reloader.lock().await.assembler().credentials.clone();
+        let mut all = Vec::new();
+        for linked in catalogue.connections.all() {
+            let connection = &linked.connection;
+            let seen = inner.shared.monitor.seen(connection);
+            let schemes = catalogue.loaded.get(&connection.connector).map(|loaded| loaded.connector.spec().auth.clone()).unwrap_or_default();
+            let auth = if schemes.is_empty() || schemes.iter().all(|scheme| *scheme == connector_core::spec::AuthSpec::None) {
+                AuthState::None
+            } else if seen.refused {
+                AuthState::Expired
+            } else {
+                let found = match &connection.credential {
+                    Some(name) => credentials.get(&connection.tenant, name).await.is_ok(),
+                    None => false,
+                };
+                match (found, seen.accepted) {
+                    (false, _) => AuthState::Missing,
+                    (true, true) => AuthState::Ok,
+                    (true, false) => AuthState::Unproven,
+                }
+            };
+            let breaker = inner.parts.breakers().get(connection.scope()).map(|breaker| breaker.snapshot());
+            let mut limits = inner.parts.limits().get(&connection.connector).map(|limiter| limiter.snapshot()).unwrap_or_default();
+            limits.retain(|limit| {
+                limit.tenant.as_ref().is_none_or(|tenant| *tenant == connection.tenant)
+                    && limit.connection.as_ref().is_none_or(|id| *id == connection.id)
+            });
+            all.push(ConnectionHealth {
+                connection: connection.id.to_string(),
+                tenant: connection.tenant.clone(),
+                connector: connection.connector.to_string(),
+                state: judge(&seen, auth, breaker.as_ref(), &limits),
+                auth,
+                breaker,
+                limits,
+                calls: seen.calls,
+                error_rate: seen.error_rate,
+                p50_ms: seen.p50_ms,
+                p95_ms: seen.p95_ms,
+                last_error: seen.last_error,
+                last_success: seen.last_success,
+            });
+        }
+        all
+    }
+
+    /// Makes the cheapest call that proves a connection's credential and network.
+    ///
+    /// # Errors
+    /// What that call reports; [`ErrorKind::NotFound`] if there is no such connection.
+    pub async fn check(&self, tenant: &TenantId, id: &str) -> Result<()> {
+        let inner = &self.0;
+        let (connection, connector) = {
+            let catalogue = inner.shared.catalogue.load();
+            let connection = catalogue.connections.of(tenant, id)?.connection.clone();
+            (connection.clone(), catalogue.registry.require(&connection.connector)?.clone())
+        };
+        let start = inner.shared.clock.now();
+        let result = connector.lifecycle(&connector_core::CallCx::new(connection.clone()), Lifecycle::Check).await;
+        let took = inner.shared.clock.now().saturating_duration_since(start);
+        inner.shared.monitor.record(&connection, took, result.as_ref().err());
+        result
+    }
+
+    /// Takes a webhook delivery. A connector, workspace or webhook that does not exist is answered 404, whatever the delivery holds.
+    pub async fn receive(&self, tenant: &TenantId, connector_id: &str, workspace_id: &str, raw: RawWebhook<'_>) -> IngressAnswer {
+        let unknown = || IngressAnswer::of(Outcome::NotFound);
+        let workspace = WorkspaceId::from(workspace_id);
+        let catalogue = self.0.shared.catalogue.load_full();
+        let Some(connector) = catalogue.registry.get(connector_id) else { return unknown() };
+        let Some(verifier) = connector.webhook() else { return unknown() };
+        let granted: Vec<_> =
+            catalogue.connections.granted(tenant, &workspace, connector_id).filter(|linked| !linked.webhook_secrets.is_empty()).collect();
+        if granted.is_empty() {
+            return unknown();
+        }
+        let secrets: Vec<SecretString> = granted.iter().flat_map(|linked| linked.webhook_secrets.iter().cloned()).collect();
+        // Signatures over the URL are over the public one, which only the configuration knows.
+        let public = granted.iter().find_map(|linked| linked.public_url.as_deref());
+        let url = public.map(|base| {
+            let route = IngressRoute { connector: connector_id.to_owned(), workspace: workspace_id.to_owned() };
+            let query = if raw.query.is_empty() { String::new() } else { format!("?{}", raw.query) };
+            format!("{}{query}", route.url(base))
+        });
+        let raw = RawWebhook { url: url.as_deref().unwrap_or(raw.url), ..raw };
+        let target = IngressTarget::new(tenant, &workspace, connector.spec(), verifier, &secrets);
+        let answer = self.0.ingress.receive(&target, raw).await;
+        for event in &answer.events {
+            match event {
+                connector_core::state::Appended::New { .. } => one(&self.0.shared.counters.events),
+                _ => one(&self.0.shared.counters.duplicates),
+            }
+        }
+        answer
+    }
+
+    /// The address a vendor is to be given for a webhook, if the configuration says how the outside reaches this hub.
+    pub fn webhook_url(&self, tenant: &TenantId, connector_id: &str, workspace_id: &str) -> Option<String> {
+        let catalogue = self.0.shared.catalogue.load();
+        let workspace = WorkspaceId::from(workspace_id);
+        let own = catalogue.connections.granted(tenant, &workspace, connector_id).find_map(|linked| linked.public_url.clone());
+        let base = own.or_else(|| self.0.public_url.clone())?;
+        Some(IngressRoute { connector: connector_id.to_owned(), workspace: workspace_id.to_owned() }.url(&base))
+    }
+
+    /// Calls and events that used up their attempts, or that only a person can decide about.
+    ///
+    /// # Errors
+    /// Whatever the state store reports.
+    pub async fn dead_letters(&self, tenant: &TenantId, filter: JobFilter) -> Result<Vec<Job>> {
+        self.0.store.jobs(tenant, JobFilter { state: Some(JobState::Dead), ..filter }).await
+    }
+
+    /// Queues a dead letter again, under its original idempotency key. `false`: there is no such dead letter.
+    ///
+    /// # Errors
+    /// Whatever the state store reports.
+    pub async fn retry_dead_letter(&self, tenant: &TenantId, id: JobId) -> Result<bool> {
+        let Some(job) = self.dead_letter(tenant, id).await? else { return Ok(false) };
+        // The record first: once the job is back in the queue its worker may settle it at any time.
+        let record = self.record_of(&job);
+        if let Some(row) = &record {
+            self.0.shared.records.revived(tenant, row, id).await?;
+        }
+        let revived = self.0.store.revive(tenant, id).await?;
+        if revived {
+            self.0.shared.outbox.waker.notify_one();
+            self.0.waker.wake();
+        }
+        Ok(revived)
+    }
+
+    /// Decides that a dead letter is not to be done; its idempotency key is free again. `false`: there is no such dead letter.
+    ///
+    /// # Errors
+    /// Whatever the state store reports.
+    pub async fn discard_dead_letter(&self, tenant: &TenantId, id: JobId) -> Result<bool> {
+        let Some(job) = self.dead_letter(tenant, id).await? else { return Ok(false) };
+        let discarded = self.0.store.discard(tenant, id).await?;
+        if let Some(row) = self.record_of(&job).filter(|_| discarded) {
+            self.0.shared.records.release(tenant, &row).await?;
+        }
+        Ok(discarded)
+    }
+
+    async fn dead_letter(&self, tenant: &TenantId, id: JobId) -> Result<Option<Job>> {
+        Ok(self.0.store.job(tenant, id).await?.filter(|job| job.state == JobState::Dead))
+    }
+
+    fn record_of(&self, job: &Job) -> Option<String> {
+        (&*job.queue == outbox::QUEUE).then(|| outbox::record_of(&job.payload)).flatten()
+    }
+
+    /// The approvals of a tenant, those to be decided first.
+    ///
+    /// # Errors
+    /// Whatever the state store reports.
+    pub async fn approvals(&self, tenant: &TenantId) -> Result<Vec<Approval>> {
+        self.0.shared.approvals.list(tenant).await
+    }
+
+    /// One approval.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the tenant has none of this id.
+    pub async fn approval(&self, tenant: &TenantId, id: &str) -> Result<Approval> {
+        self.0.shared.approvals.show(tenant, id).await
+    }
+
+    /// Lets the exact write of this approval through, once, within its time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`] for one's own question or a role below approver, [`ErrorKind::Conflict`] if it is decided or lapsed already.
+    pub async fn approve(&self, tenant: &TenantId, id: &str, by: &Actor, role: Role) -> Result<Approval> {
+        self.0.shared.approvals.decide(tenant, id, by, role, ApprovalState::Approved).await
+    }
+
+    /// Refuses the write of this approval.
+    ///
+    /// # Errors
+    /// As [`Runtime::approve`].
+    pub async fn deny(&self, tenant: &TenantId, id: &str, by: &Actor, role: Role) -> Result<Approval> {
+        self.0.shared.approvals.decide(tenant, id, by, role, ApprovalState::Denied).await
+    }
+
+    /// The newest audit records of a tenant, those still on their way included.
+    ///
+    /// # Errors
+    /// Whatever the state store reports.
+    pub async fn audit_tail(&self, tenant: &TenantId, filter: AuditFilter) -> Result<Vec<StoredAudit>> {
+        self.0.shared.audit.flush().await;
+        self.0.store.audit_tail(tenant, filter).await
+    }
+
+    /// The request a call would send, without any governance: for `render` and documentation.
+    ///
+    /// # Errors
+    /// As [`connector_manifest::Engine::render`]; [`ErrorKind::Unsupported`] for connectors that are code.
+    pub fn render(&self, cx: &connector_core::CallCx, call: &OpCall) -> Result<connector_manifest::RenderedRequest> {
+        let catalogue = self.0.shared.catalogue.load();
+        let (connector, op) = catalogue.registry.tool(&call.operation)?;
+        let engine = catalogue.loaded.get(&connector.spec().id).and_then(|loaded| loaded.renderer.as_ref());
+        engine.ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("`{}` is made in code and cannot be shown", op.name)))?.render(cx, call)
+    }
+
+    /// One resilience number of a connector, and where it came from.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is no such key or connector; suggests the nearest.
+    pub fn explain(&self, connector: &str, key: &str) -> Result<Explained> {
+        let catalogue = self.0.shared.catalogue.load();
+        catalogue.registry.require(connector)?;
+        let loaded = catalogue.loaded.get(connector).ok_or_else(|| Error::internal("a connector is listed but not loaded"))?;
+        loaded.resilience.explain(key)
+    }
+
+    /// The files of custom connectors that cannot be used as they are now.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.0.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks at the files of custom connectors now. `true` if anything changed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the new set cannot be put together; the old one stays.
+    pub async fn reload(&self) -> Result<bool> {
+        let mut reloader = self.0.reloader.lock().await;
+        let result = reloader.reload().await;
+        *self.0.problems.lock().unwrap_or_else(PoisonError::into_inner) = reloader.problems();
+        match result? {
+            Some(catalogue) => {
+                self.0.shared.catalogue.store(Arc::new(catalogue));
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// The state store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// What the inner layers share: breakers, limiters, budgets.
+    pub fn stack(&self) -> &StackParts {
+        &self.0.parts
+    }
+
+    /// The cache of replies.
+    pub fn cache(&self) -> &Cache {
+        &self.0.shared.cache
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        let trips = self.0.parts.breakers().snapshot().values().map(|breaker| breaker.trips).sum();
+        self.0.shared.counters.snapshot(trips)
+    }
+}

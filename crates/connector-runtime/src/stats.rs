@@ -1,0 +1,280 @@
+//! What the runtime counted: calls, what saved them, retries by class, waits, drops. For closing tables and health pages.
+//!
+//! Counted where it happens, by the stages and by a probe between the inner layers and the engine. Prometheus gets its own numbers
+//! through the `metrics` crate; nothing here is scraped from there.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use async_trait::async_trait;
+use connector_core::{
+    CallCx, Connector, Error, ErrorKind, OpCall, OpReply, Result,
+    connector::Lifecycle,
+    delta::DeltaSource,
+    spec::ConnectorSpec,
+    transport::{Request, Response, Transport},
+    webhook::WebhookVerifier,
+};
+use serde::Serialize;
+
+use crate::canonical;
+
+/// Figures since the runtime was built.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Governed calls, whatever became of them.
+    pub calls: u64,
+    /// Requests that were handed to the transport (authentication not counted).
+    pub calls_made: u64,
+    /// Calls that needed no request.
+    pub calls_saved: CallsSaved,
+    /// Sends that followed a failed one, by the class of that failure.
+    pub retries: BTreeMap<String, u64>,
+    /// Calls that waited: for the vendor's limits, or because it asked to slow down.
+    pub throttled_waits: u64,
+    /// How often a breaker opened.
+    pub breaker_trips: u64,
+    /// Events that had come before.
+    pub duplicates_dropped: u64,
+    /// Events that were new.
+    pub events_accepted: u64,
+    /// Writes answered from the record of an earlier call with the same key.
+    pub replays: u64,
+    /// Writes that turned out to have happened when it was unclear.
+    pub reconciled: u64,
+    /// Calls refused by access or policy.
+    pub denied: u64,
+    /// Approvals asked for.
+    pub approvals_asked: u64,
+    /// Calls put into the outbox.
+    pub queued: u64,
+    /// Queued calls that were made later.
+    pub queue_done: u64,
+    /// Calls that became dead letters.
+    pub dead_letters: u64,
+    /// Audit records of reads that were dropped because the trail could not keep up.
+    pub audit_dropped: u64,
+}
+
+/// Calls that needed no request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CallsSaved {
+    /// Answered from the cache, or together with another caller of the same.
+    pub cache: u64,
+    /// Answered as part of a batch, less the batches themselves.
+    pub batching: u64,
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) calls: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) cache_saved: AtomicU64,
+    pub(crate) batched: AtomicU64,
+    batches: AtomicU64,
+    direct_batches: AtomicU64,
+    retries: Mutex<BTreeMap<&'static str, u64>>,
+    pub(crate) limit_waits: AtomicU64,
+    pub(crate) trips: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pub(crate) replays: AtomicU64,
+    pub(crate) reconciled: AtomicU64,
+    pub(crate) denied: AtomicU64,
+    pub(crate) approvals: AtomicU64,
+    pub(crate) queued: AtomicU64,
+    pub(crate) queue_done: AtomicU64,
+    pub(crate) dead: AtomicU64,
+    pub(crate) audit_dropped: AtomicU64,
+    /// Sends that failed and whose call has not ended yet, so that the next send of the same call is known to be a retry.
+    failed: Mutex<HashMap<[u8; 32], &'static str>>,
+    failed_count: AtomicUsize,
+}
+
+/// More unfinished failures than this are forgotten, so that calls that vanish cannot fill the memory.
+const MAX_FAILED: usize = 10_000;
+
+/// Counts one.
+pub(crate) fn one(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}
+
+impl Counters {
+    /// The figures now.
+    pub(crate) fn snapshot(&self, trips: u64) -> Stats {
+        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        // Breakers that nobody used for long are forgotten, and their trips with them; the count never goes down.
+        let trips = self.trips.fetch_max(trips, Relaxed).max(trips);
+        let retries: BTreeMap<String, u64> =
+            self.retries.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(class, count)| ((*class).to_owned(), *count)).collect();
+        let throttled = retries.get(ErrorKind::Throttled.as_str()).copied().unwrap_or(0);
+        let batches = of(&self.batches).saturating_sub(of(&self.direct_batches));
+        Stats {
+            calls: of(&self.calls),
+            calls_made: of(&self.requests),
+            calls_saved: CallsSaved { cache: of(&self.cache_saved), batching: of(&self.batched).saturating_sub(batches) },
+            throttled_waits: throttled + of(&self.limit_waits),
+            retries,
+            breaker_trips: trips,
+            duplicates_dropped: of(&self.duplicates),
+            events_accepted: of(&self.events),
+            replays: of(&self.replays),
+            reconciled: of(&self.reconciled),
+            denied: of(&self.denied),
+            approvals_asked: of(&self.approvals),
+            queued: of(&self.queued),
+            queue_done: of(&self.queue_done),
+            dead_letters: of(&self.dead),
+            audit_dropped: of(&self.audit_dropped),
+        }
+    }
+
+    /// Takes note of what the reply of a call tells.
+    pub(crate) fn replied(&self, spec: &ConnectorSpec, operation: &str, reply: &OpReply) {
+        if reply.meta.batched {
+            one(&self.batched);
+        }
+        if reply.meta.reconciled {
+            one(&self.reconciled);
+        }
+        if !reply.meta.waited.is_zero() && reply.meta.attempts <= 1 {
+            one(&self.limit_waits);
+        }
+        if is_batch(spec, operation) {
+            one(&self.direct_batches);
+        }
+    }
+
+    /// The call ended: what is sent next with the same words is another call, not a retry.
+    pub(crate) fn ended(&self, cx: &CallCx, call: &OpCall) {
+        if self.failed_count.load(Relaxed) > 0 {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.remove(&identity(cx, call));
+            self.failed_count.store(failed.len(), Relaxed);
+        }
+    }
+
+    fn starts(&self, cx: &CallCx, call: &OpCall) {
+        if self.failed_count.load(Relaxed) == 0 {
+            return;
+        }
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(class) = failed.remove(&identity(cx, call)) {
+            *self.retries.lock().unwrap_or_else(PoisonError::into_inner).entry(class).or_default() += 1;
+        }
+        self.failed_count.store(failed.len(), Relaxed);
+    }
+
+    fn fails(&self, identity: [u8; 32], class: &'static str) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.len() >= MAX_FAILED {
+            failed.clear();
+        }
+        failed.insert(identity, class);
+        self.failed_count.store(failed.len(), Relaxed);
+    }
+}
+
+fn identity(cx: &CallCx, call: &OpCall) -> [u8; 32] {
+    let cursor = call.cursor.as_ref().map_or("", connector_core::Cursor::as_str);
+    canonical::digest(&[
+        cx.tenant().as_str().as_bytes(),
+        cx.connection.id.as_str().as_bytes(),
+        cx.correlation_id.as_bytes(),
+        call.operation.as_bytes(),
+        canonical::canonical(&call.args).as_bytes(),
+        cursor.as_bytes(),
+    ])
+}
+
+fn is_batch(spec: &ConnectorSpec, operation: &str) -> bool {
+    spec.operations().iter().any(|op| op.batch.as_ref().is_some_and(|batch| &*batch.tool == operation))
+}
+
+/// Stands between the inner layers and the connector and sees every attempt.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    inner: Arc<dyn Connector>,
+    counters: Arc<Counters>,
+}
+
+impl Probe {
+    pub(crate) fn around(inner: Arc<dyn Connector>, counters: Arc<Counters>) -> Arc<dyn Connector> {
+        Arc::new(Self { inner, counters })
+    }
+}
+
+/// An attempt under way. Dropped before its end, it was stopped by the timeout layer.
+struct Attempt<'a> {
+    counters: &'a Counters,
+    identity: Option<[u8; 32]>,
+}
+
+impl Attempt<'_> {
+    fn ended(mut self, error: Option<&Error>) {
+        let identity = self.identity.take();
+        if let (Some(identity), Some(error)) = (identity, error) {
+            self.counters.fails(identity, error.kind().as_str());
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let Some(identity) = self.identity.take() {
+            self.counters.fails(identity, ErrorKind::Timeout.as_str());
+        }
+    }
+}
+
+#[async_trait]
+impl Connector for Probe {
+    fn spec(&self) -> &Arc<ConnectorSpec> {
+        self.inner.spec()
+    }
+
+    async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
+        self.counters.starts(cx, &call);
+        let attempt = Attempt { counters: &self.counters, identity: Some(identity(cx, &call)) };
+        let batch = is_batch(self.inner.spec(), &call.operation);
+        let result = self.inner.call(cx, call).await;
+        attempt.ended(result.as_ref().err());
+        if batch && result.is_ok() {
+            one(&self.counters.batches);
+        }
+        result
+    }
+
+    async fn lifecycle(&self, cx: &CallCx, event: Lifecycle) -> Result<()> {
+        self.inner.lifecycle(cx, event).await
+    }
+
+    fn webhook(&self) -> Option<&dyn WebhookVerifier> {
+        self.inner.webhook()
+    }
+
+    fn delta(&self) -> Option<&dyn DeltaSource> {
+        self.inner.delta()
+    }
+}
+
+/// Counts the requests that leave.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) inner: Arc<dyn Transport>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+#[async_trait]
+impl Transport for Counted {
+    async fn send(&self, cx: &CallCx, request: Request) -> Result<Response> {
+        one(&self.counters.requests);
+        self.inner.send(cx, request).await
+    }
+}
