@@ -28,9 +28,12 @@ pub struct Config {
     /// The mailbox that calls use when they name none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mailbox: Option<String>,
-    /// Where tokens come from, without the tenant; `https://login.microsoftonline.com` if not said.
+    /// The Entra host of the cloud; `login.microsoftonline.com` if not said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub login_url: Option<String>,
+    pub login_host: Option<String>,
+    /// The whole token endpoint, where it is not at `login_host` (a sandbox).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
     /// The scope to ask for; `https://graph.microsoft.com/.default` if not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub graph_scope: Option<String>,
@@ -49,7 +52,13 @@ impl Config {
     /// [`connector_core::ErrorKind::Config`] if the base URL is unusable.
     pub fn connection(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Connection> {
         let mut settings = self.settings.clone();
-        let named = [("tenant_id", &self.tenant_id), ("mailbox", &self.mailbox), ("login_url", &self.login_url), ("graph_scope", &self.graph_scope)];
+        let named = [
+            ("tenant_id", &self.tenant_id),
+            ("mailbox", &self.mailbox),
+            ("login_host", &self.login_host),
+            ("token_url", &self.token_url),
+            ("graph_scope", &self.graph_scope),
+        ];
         for (name, value) in named {
             if let Some(value) = value {
                 settings.insert(name.to_owned(), value.clone());
@@ -127,7 +136,7 @@ pub fn connector(transport: Arc<dyn Transport>, auth: Arc<dyn AuthProvider>, par
 #[cfg(feature = "http")]
 impl MsGraph {
     /// A client over HTTP with the process environment: `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET` (or
-    /// `MSGRAPH_ACCESS_TOKEN`), `SUPPORT_MAILBOX`, and where they differ `MSGRAPH_BASE_URL`, `AZURE_LOGIN_URL`, `AZURE_GRAPH_SCOPE`.
+    /// `MSGRAPH_ACCESS_TOKEN`), `SUPPORT_MAILBOX`, and where they differ `MSGRAPH_BASE_URL`, `AZURE_LOGIN_HOST`, `AZURE_GRAPH_SCOPE`.
     ///
     /// # Errors
     /// [`connector_core::ErrorKind::Config`] if the base URL is unusable. A missing credential shows at the first call.
