@@ -116,6 +116,13 @@ impl OpCall {
         self.decode = Some(Decode::of::<T>());
         self
     }
+
+    /// Leaves the reply as the text the vendor sent: see [`Decode::unread`].
+    #[must_use]
+    pub fn unread(mut self) -> Self {
+        self.decode = Some(Decode::unread());
+        self
+    }
 }
 
 /// Reads a reply into one type, chosen by the caller and carried through the layers as plain function pointers.
@@ -123,6 +130,7 @@ impl OpCall {
 pub struct Decode {
     from_slice: fn(&[u8]) -> serde_json::Result<Decoded>,
     from_value: fn(Value) -> serde_json::Result<Decoded>,
+    unread: bool,
 }
 
 type Decoded = Box<dyn Any + Send>;
@@ -133,7 +141,19 @@ impl Decode {
         Self {
             from_slice: |bytes| Ok(Box::new(serde_json::from_slice::<T>(if bytes.is_empty() { b"null" } else { bytes })?)),
             from_value: |value| Ok(Box::new(serde_json::from_value::<T>(value)?)),
+            unread: false,
         }
+    }
+
+    /// Reads nothing: the reply stays the text the vendor sent, not even checked to be JSON. For callers who pass records on, and check
+    /// the text when they split it.
+    pub fn unread() -> Self {
+        Self { unread: true, ..Self::of::<serde::de::IgnoredAny>() }
+    }
+
+    /// Whether the text is to be left alone.
+    pub fn is_unread(self) -> bool {
+        self.unread
     }
 
     /// Reads JSON text; no bytes at all read as `null`.

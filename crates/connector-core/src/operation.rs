@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
     client::Client,
-    connector::{Cursor, ItemError, OpCall, OpReply, ReplyMeta},
+    connector::{Cursor, Decode, ItemError, OpCall, OpReply, ReplyMeta},
     context::{Actor, CallCx},
     error::{Error, Result},
 };
@@ -116,30 +116,32 @@ impl<O: Operation> Call<O> {
     where
         O: 'static,
     {
-        let start = arguments(&self.operation).map(|args| (self.client, self.cx, args));
-        let (client, cx, args) = match start {
-            Ok(start) => start,
-            Err(error) => return stream::once(async { Err(error) }).boxed(),
-        };
+        self.replies(Decode::of::<O::Output>(), page).boxed()
+    }
+
+    /// All pages as the vendor wrote them, for passing records on without building them. Each is checked only as far as finding the next
+    /// page takes; `connector_manifest::records` splits one into its records.
+    pub fn unread_pages(self) -> BoxStream<'static, Result<OpReply>>
+    where
+        O: 'static,
+    {
+        self.replies(Decode::unread(), Ok).boxed()
+    }
+
+    /// Walks through the pages and makes of each what `read` does. Ends after the first failure.
+    fn replies<T: Send + 'static>(self, decode: Decode, read: fn(OpReply) -> Result<T>) -> impl Stream<Item = Result<T>> + Send + 'static
+    where
+        O: 'static,
+    {
         // A vendor that names a page twice sends its reader in circles; the hashes of all cursors seen are small beside one page.
-        let seen = HashSet::<u64>::new();
-        stream::try_unfold((Some(self.cursor), seen), move |(state, mut seen)| {
-            let (client, cx, args) = (client.clone(), cx.clone(), args.clone());
-            async move {
-                let Some(cursor) = state else { return Ok(None) };
-                let call = OpCall::new(O::NAME, args).with_cursor(cursor).decoding::<O::Output>();
-                let page = page::<O::Output>(client.connector().call(&cx, call).await?)?;
-                if let Some(next) = &page.next
-                    && !seen.insert(next.mark())
-                {
-                    return Err(Error::protocol(format!("`{}` goes in circles: the vendor named a page that was read already", O::NAME))
-                        .with_vendor_code("CursorLoop"));
-                }
-                let next = page.next.clone().map(Some);
-                Ok(Some((page, (next, seen))))
-            }
+        let start = arguments(&self.operation).map(|args| Walk { client: self.client, cx: self.cx, args, seen: HashSet::new() });
+        stream::try_unfold((Some(self.cursor), start), move |(cursor, walk)| async move {
+            let Some(cursor) = cursor else { return Ok(None) };
+            let mut walk = walk?;
+            let reply = walk.next::<O>(cursor, decode).await?;
+            let next = reply.next.clone().map(Some);
+            Ok(Some((read(reply)?, (next, Ok(walk)))))
         })
-        .boxed()
     }
 
     /// All listed things, page after page.
@@ -149,6 +151,28 @@ impl<O: Operation> Call<O> {
         O::Output: Sync,
     {
         self.pages().map_ok(|page| stream::iter(O::items(page.output).into_iter().map(Ok))).try_flatten().boxed()
+    }
+}
+
+/// A listing on its way from page to page.
+struct Walk {
+    client: Client,
+    cx: CallCx,
+    args: serde_json::Map<String, Value>,
+    seen: HashSet<u64>,
+}
+
+impl Walk {
+    async fn next<O: Operation>(&mut self, cursor: Option<Cursor>, decode: Decode) -> Result<OpReply> {
+        let call = OpCall { decode: Some(decode), ..OpCall::new(O::NAME, self.args.clone()).with_cursor(cursor) };
+        let reply = self.client.connector().call(&self.cx, call).await?;
+        if let Some(next) = &reply.next
+            && !self.seen.insert(next.mark())
+        {
+            return Err(Error::protocol(format!("`{}` goes in circles: the vendor named a page that was read already", O::NAME))
+                .with_vendor_code("CursorLoop"));
+        }
+        Ok(reply)
     }
 }
 

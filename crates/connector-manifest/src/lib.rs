@@ -15,6 +15,7 @@ pub mod diagnostic;
 pub mod engine;
 pub mod env;
 pub mod model;
+pub mod records;
 pub mod schema;
 pub mod select;
 pub mod sheet;

@@ -83,6 +83,8 @@ fn bytes(meta: ReplyMeta, raw: &RawReply, decode: Option<Decode>) -> Result<OpRe
 fn output(tool: &HttpTool, raw: RawReply, decode: Option<Decode>) -> Result<(ReplyBody, Option<Box<dyn std::any::Any + Send>>)> {
     if tool.select.is_none() && tool.response_map.is_none() {
         let decoded = match decode {
+            // Whoever asked for text reads it, and checks it while doing so.
+            Some(decode) if decode.is_unread() => None,
             Some(decode) => Some(decode.slice(&raw.body)?),
             None => {
                 serde_json::from_slice::<serde::de::IgnoredAny>(&raw.body).map_err(|error| connector_core::connector::json_error(&error))?;
