@@ -45,7 +45,7 @@ impl Cmdb {
     }
 
     /// A client over a connector that was put together elsewhere, for example by a runtime.
-    pub fn with_client(client: Client) -> Self {
+    pub fn from_client(client: Client) -> Self {
         Self { client }
     }
 

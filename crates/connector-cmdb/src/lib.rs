@@ -1,8 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod client;
+pub mod generated;
 mod neutral;
-mod ops;
+mod operations;
 mod profile;
 mod system;
 mod walk;
@@ -13,22 +14,21 @@ use connector_core::{Result, auth::AuthProvider, transport::Transport};
 use connector_manifest::{Engine, Hooks, Manifest};
 
 pub use client::{Cmdb, CmdbBuilder};
+pub use generated::{models, ops};
 
 /// The connector's id: crate suffix, feature, folder and tool prefix.
 pub const ID: &str = "cmdb";
 
 /// The manifest everything follows from.
 pub fn manifest() -> Arc<Manifest> {
-    static MANIFEST: LazyLock<Arc<Manifest>> = LazyLock::new(|| {
-        let parsed = connector_manifest::parse_set(&FILES).expect("the built-in manifest parses, a test sees to it");
-        Arc::new(parsed.manifest)
-    });
+    static MANIFEST: LazyLock<Arc<Manifest>> =
+        LazyLock::new(|| Arc::new(Manifest::from_json(generated::SPEC).expect("generated/spec.json is what codegen wrote")));
     MANIFEST.clone()
 }
 
 /// The neutral operations over the built-in profiles.
 pub fn hooks() -> Hooks {
-    ops::hooks(Vec::new()).expect("the built-in profiles are sound, a test sees to it")
+    operations::hooks(Vec::new()).expect("the built-in profiles are sound, a test sees to it")
 }
 
 /// The neutral operations over the built-in profiles and these further ones, written in YAML.
@@ -36,7 +36,7 @@ pub fn hooks() -> Hooks {
 /// # Errors
 /// [`connector_core::ErrorKind::Config`] that names what is wrong with a profile: an unknown key, class or placeholder.
 pub fn hooks_with<'y>(profiles: impl IntoIterator<Item = &'y str>) -> Result<Hooks> {
-    ops::hooks(profiles.into_iter().map(profile::Profile::parse).collect::<Result<_>>()?)
+    operations::hooks(profiles.into_iter().map(profile::Profile::parse).collect::<Result<_>>()?)
 }
 
 /// The connector itself, without retries, limits or breakers around it: for a runtime that brings its own.
@@ -46,10 +46,3 @@ pub fn hooks_with<'y>(profiles: impl IntoIterator<Item = &'y str>) -> Result<Hoo
 pub fn engine(transport: Arc<dyn Transport>, auth: Arc<dyn AuthProvider>) -> Result<Engine> {
     Engine::builder(manifest()).hooks(hooks()).transport(transport).auth(auth).build()
 }
-
-const FILES: [(&str, &str); 4] = [
-    ("connector.yaml", include_str!("../manifest/connector.yaml")),
-    ("items.yaml", include_str!("../manifest/items.yaml")),
-    ("relations.yaml", include_str!("../manifest/relations.yaml")),
-    ("tickets.yaml", include_str!("../manifest/tickets.yaml")),
-];

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use connector_core::{
-    CallCx, Client, Error, Result,
+    CallCx, Client, Result,
     auth::AuthProvider,
     layer::{StackParts, stack},
     transport::Transport,
 };
 use connector_manifest::{ConnectionOptions, Engine, connection};
 use secrecy::SecretString;
-use serde_json::{Map, Value};
 
 use crate::{ID, hooks, manifest};
 
@@ -60,8 +59,7 @@ impl HubSpot {
     /// # Errors
     /// Whatever the connector reports. An unknown address is no error.
     pub async fn tier_of(&self, email: &str) -> Result<String> {
-        let answer = self.ask("hubspot_company_tier", email).await?;
-        text(&answer, "tier")
+        Ok(self.company_tier().with(|operation| operation.email(email)).await?.tier)
     }
 
     /// Whether the sender with this address has an open deal and has not bought yet.
@@ -69,18 +67,8 @@ impl HubSpot {
     /// # Errors
     /// Whatever the connector reports. An unknown address is no error.
     pub async fn is_prospect_by_email(&self, email: &str) -> Result<bool> {
-        let answer = self.ask("hubspot_is_prospect", email).await?;
-        answer.get("prospect").and_then(Value::as_bool).ok_or_else(|| Error::internal("the answer has no `prospect`"))
+        Ok(self.is_prospect().with(|operation| operation.email(email)).await?.prospect)
     }
-
-    async fn ask(&self, operation: &str, email: &str) -> Result<Value> {
-        let args = Map::from_iter([("email".to_owned(), email.into())]);
-        self.client.call_dynamic(operation, args).await?.body.to_value()
-    }
-}
-
-fn text(answer: &Value, field: &str) -> Result<String> {
-    answer.get(field).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| Error::internal(format!("the answer has no `{field}`")))
 }
 
 /// Puts a [`HubSpot`] together. Mistakes come out of [`HubSpotBuilder::build`].
@@ -166,7 +154,7 @@ impl HubSpotBuilder {
     fn take_transport(&mut self) -> Result<Arc<dyn Transport>> {
         self.transport
             .take()
-            .ok_or_else(|| Error::config("without the feature `http`, a HubSpot client needs a transport: `builder().transport(..)`"))
+            .ok_or_else(|| connector_core::Error::config("without the feature `http`, a HubSpot client needs a transport: `builder().transport(..)`"))
     }
 
     #[cfg(feature = "http")]
@@ -187,6 +175,8 @@ impl HubSpotBuilder {
 
     #[cfg(not(feature = "http"))]
     fn take_auth(&mut self, _: &Arc<dyn Transport>) -> Result<Arc<dyn AuthProvider>> {
-        self.auth.take().ok_or_else(|| Error::config("without the feature `http`, a HubSpot client needs a provider: `builder().auth(..)`"))
+        self.auth
+            .take()
+            .ok_or_else(|| connector_core::Error::config("without the feature `http`, a HubSpot client needs a provider: `builder().auth(..)`"))
     }
 }

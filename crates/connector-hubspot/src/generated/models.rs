@@ -248,16 +248,16 @@ pub struct Company {
     /// Earlier values of the properties asked for with history.
     #[serde(rename = "propertiesWithHistory", skip_serializing_if = "Option::is_none")]
     pub properties_with_history: Option<std::collections::BTreeMap<String, Vec<PropertyVersion>>>,
-    /// Not documented by the vendor.
+    /// When it was created.
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// Not documented by the vendor.
+    /// When it was last changed.
     #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
-    /// Not documented by the vendor.
+    /// Whether it is in the recycle bin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// Not documented by the vendor.
+    /// When it went into the recycle bin.
     #[serde(rename = "archivedAt", skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<String>,
     /// The record's page in the HubSpot app.
@@ -352,16 +352,16 @@ pub struct Contact {
     /// Earlier values of the properties asked for with history.
     #[serde(rename = "propertiesWithHistory", skip_serializing_if = "Option::is_none")]
     pub properties_with_history: Option<std::collections::BTreeMap<String, Vec<PropertyVersion>>>,
-    /// Not documented by the vendor.
+    /// When it was created.
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// Not documented by the vendor.
+    /// When it was last changed.
     #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
-    /// Not documented by the vendor.
+    /// Whether it is in the recycle bin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// Not documented by the vendor.
+    /// When it went into the recycle bin.
     #[serde(rename = "archivedAt", skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<String>,
     /// The record's page in the HubSpot app.
@@ -439,16 +439,16 @@ pub struct Deal {
     /// Earlier values of the properties asked for with history.
     #[serde(rename = "propertiesWithHistory", skip_serializing_if = "Option::is_none")]
     pub properties_with_history: Option<std::collections::BTreeMap<String, Vec<PropertyVersion>>>,
-    /// Not documented by the vendor.
+    /// When it was created.
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// Not documented by the vendor.
+    /// When it was last changed.
     #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
-    /// Not documented by the vendor.
+    /// Whether it is in the recycle bin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// Not documented by the vendor.
+    /// When it went into the recycle bin.
     #[serde(rename = "archivedAt", skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<String>,
     /// The record's page in the HubSpot app.
@@ -717,7 +717,7 @@ pub struct Property {
     /// At most 10 per object type; cannot be switched on later (unverified).
     #[serde(rename = "hasUniqueValue", skip_serializing_if = "Option::is_none")]
     pub has_unique_value: Option<bool>,
-    /// Not documented by the vendor.
+    /// Whether it is in the recycle bin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
 }
@@ -823,13 +823,13 @@ pub struct Record {
     /// Only the properties that were asked for; values are always text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<std::collections::BTreeMap<String, Option<String>>>,
-    /// Not documented by the vendor.
+    /// When it was created.
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// Not documented by the vendor.
+    /// When it was last changed.
     #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
-    /// Not documented by the vendor.
+    /// Whether it is in the recycle bin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
     /// Not documented by the vendor.
@@ -964,16 +964,16 @@ pub struct Ticket {
     /// Earlier values of the properties asked for with history.
     #[serde(rename = "propertiesWithHistory", skip_serializing_if = "Option::is_none")]
     pub properties_with_history: Option<std::collections::BTreeMap<String, Vec<PropertyVersion>>>,
-    /// Not documented by the vendor.
+    /// When it was created.
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// Not documented by the vendor.
+    /// When it was last changed.
     #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
-    /// Not documented by the vendor.
+    /// Whether it is in the recycle bin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// Not documented by the vendor.
+    /// When it went into the recycle bin.
     #[serde(rename = "archivedAt", skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<String>,
     /// The record's page in the HubSpot app.

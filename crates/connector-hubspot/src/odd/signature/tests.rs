@@ -154,6 +154,19 @@ fn any_of_several_secrets_is_enough_and_none_is_a_mistake() {
 }
 
 #[test]
+fn an_escaped_url_may_be_signed_as_it_is_or_decoded() {
+    let escaped = "https://hooks.acme.test/in?next=%2Fa%20b";
+    for signed in [escaped, "https://hooks.acme.test/in?next=/a%20b"] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+        mac.update(format!("POST{signed}{BODY}{MS}").as_bytes());
+        let signature = STANDARD.encode(mac.finalize().into_bytes());
+        let headers = [("x-hubspot-signature-v3", signature.as_str()), ("x-hubspot-request-timestamp", "1767225600123")];
+        assert!(Delivery { url: escaped, headers: &headers, ..own() }.verify().is_ok(), "{signed}");
+        assert_eq!(Delivery { url: "https://hooks.acme.test/in?next=%2Fa+b", headers: &headers, ..own() }.reason(), "Denied mismatch", "{signed}");
+    }
+}
+
+#[test]
 fn only_the_listed_escapes_are_undone_and_only_once() {
     assert_eq!(signed_url("https%3A%2F%2Fa/%3F%40%21%24%27%28%29%2A%2C%3B"), "https://a/?@!$'()*,;");
     assert_eq!(signed_url("https://a/%20%26%3d%2f%253A%"), "https://a/%20%26%3d%2f%253A%");
@@ -186,5 +199,33 @@ fn several_portals_in_one_delivery_stay_apart() {
     assert_eq!(events[2].id, None, "without an event id the pipeline falls back to a hash of the payload");
     for unreadable in ["", "{", "[1]", "7", "null"] {
         assert_eq!(super::events(&Bytes::from_static(unreadable.as_bytes())).unwrap_err().kind(), ErrorKind::Invalid, "{unreadable}");
+    }
+}
+
+#[test]
+fn signatures_made_by_the_vendor_s_own_client_are_accepted() {
+    let shared =
+        std::env::var_os("CONNECTORS_SHARED").map_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), Into::into);
+    let Ok(text) = std::fs::read_to_string(shared.join("specs/webhook_vectors.json")) else {
+        assert!(std::env::var_os("CI").is_none(), "the shared vectors are needed in CI; set CONNECTORS_SHARED");
+        eprintln!("skipped: the shared webhook vectors are not here");
+        return;
+    };
+    let vectors: Value = serde_json::from_str(&text).unwrap();
+    for version in ["v1", "v2", "v3"] {
+        let vector = &vectors[format!("hubspot_{version}")];
+        let headers: Vec<(String, String)> =
+            vector["headers"].as_object().unwrap().iter().map(|(name, value)| (name.to_lowercase(), value.as_str().unwrap().to_owned())).collect();
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let delivery = Delivery {
+            verifier: HubSpotSignature::new().with_legacy(),
+            url: vector["uri"].as_str().unwrap(),
+            body: vector["body"].as_str().unwrap(),
+            headers: &headers,
+            secrets: &[vector["secret"].as_str().unwrap()],
+            now: 1_795_230_000_000,
+        };
+        assert!(matches!(delivery.verify(), Ok(Ingress::Events(events)) if events.len() == 1), "{version}");
+        assert_eq!(Delivery { secrets: &["another"], ..delivery }.reason(), "Denied mismatch", "{version}");
     }
 }
