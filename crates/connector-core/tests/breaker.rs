@@ -316,3 +316,20 @@ async fn after_the_reset_one_success_closes_it() {
     stack.call(&cx(), call("x_read")).await.unwrap();
     stack.call(&cx(), call("x_read")).await.unwrap();
 }
+
+/// An operation made of others passes breaker and limits: its parts take their own turns. Holding the only probe, it would shut them out.
+#[tokio::test(start_paused = true)]
+async fn an_operation_made_of_others_takes_no_turn_of_its_own() {
+    let mut whole = common::op("x_whole", connector_core::spec::Effect::Read, connector_core::spec::Repeat::Natural);
+    whole.endpoint = "native".into();
+    whole.limit_class = "composed".into();
+    let spec = spec(every_kind().into_iter().chain([whole]).collect());
+    let script = Script::quick(spec, |_, call| if &*call.operation == "x_whole" { ok() } else { fail(ErrorKind::Transient) });
+    let stacked = stack::inner(script.clone(), &parts());
+    for _ in 0..5 {
+        stacked.call(&cx(), call("x_read")).await.unwrap_err();
+    }
+    assert_eq!(stacked.call(&cx(), call("x_read")).await.unwrap_err().kind(), ErrorKind::CircuitOpen);
+    assert!(stacked.call(&cx(), call("x_whole")).await.is_ok());
+    assert_eq!(stacked.call(&cx(), call("x_read")).await.unwrap_err().kind(), ErrorKind::CircuitOpen, "its success closes nothing");
+}

@@ -50,6 +50,16 @@ impl Path {
         self.alternatives.iter().find_map(|steps| steps.iter().try_fold(value, |value, step| one(value, step)).filter(|value| !value.is_null()))
     }
 
+    /// The place the path leads to, to be written; `None` where [`Path::get`] gives `None`.
+    pub fn get_mut<'v>(&self, value: &'v mut Value) -> Option<&'v mut Value> {
+        let steps = self.alternatives.iter().find(|steps| steps.iter().try_fold(&*value, one).is_some_and(|found| !found.is_null()))?;
+        steps.iter().try_fold(value, |value, step| match step {
+            Step::Key(key) => value.get_mut(&**key),
+            Step::Index(index) => value.get_mut(index),
+            Step::Each => None,
+        })
+    }
+
     /// What the path leads to: one value, `null` if it is not there, or a list if the path runs over lists with `[]`.
     pub fn select(&self, value: &Value) -> Value {
         for steps in &self.alternatives {
@@ -92,12 +102,13 @@ impl Path {
         }
     }
 
-    /// The one value, read straight from JSON text. Everything beside the path is skipped without being built; if the first key stands
-    /// near the end of the text, as paging information mostly does, the rest is not even read.
+    /// The one value, read straight from JSON text. Everything beside the path is skipped without being built; if the first key is the
+    /// first of the text, as flags of failure mostly are, or near its end, as paging information mostly is, the rest is not even read.
     ///
     /// `None` if it is not there, null, or the text is not JSON.
     pub fn get_in_text(&self, json: &[u8]) -> Option<Value> {
-        self.alternatives.iter().find_map(|steps| in_tail(json, steps).unwrap_or_else(|| walk(json, steps)).filter(|value| !value.is_null()))
+        let found = |steps: &Vec<Step>| in_head(json, steps).or_else(|| in_tail(json, steps)).unwrap_or_else(|| walk(json, steps));
+        self.alternatives.iter().find_map(|steps| found(steps).filter(|value| !value.is_null()))
     }
 }
 
@@ -175,6 +186,18 @@ fn parse_steps(text: &str) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
+/// Reads the path from the start of an object's text, if its first key is the path's.
+///
+/// `None`: the shortcut does not apply. `Some(found)`: it does.
+fn in_head(json: &[u8], steps: &[Step]) -> Option<Option<Value>> {
+    let (Step::Key(key), rest) = steps.split_first()? else { return None };
+    let text = json.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start().strip_prefix(b"\"")?;
+    let value = text.strip_prefix(key.as_bytes())?.strip_prefix(b"\"")?.trim_ascii_start().strip_prefix(b":")?;
+    let found = Seed(rest).deserialize(&mut serde_json::Deserializer::from_slice(value)).ok()?;
+    // A number does not say itself where it ends, so a text that was cut off there would be believed.
+    if matches!(found, Some(Value::Number(_))) { None } else { Some(found) }
+}
+
 /// How far from the end a first key may stand for the shortcut to be worth it.
 const TAIL: usize = 1024;
 
@@ -185,8 +208,8 @@ const TAIL: usize = 1024;
 fn in_tail(json: &[u8], steps: &[Step]) -> Option<Option<Value>> {
     let Some(Step::Key(key)) = steps.first() else { return None };
     let tail = &json[json.len().saturating_sub(TAIL)..];
-    let needle = [b"\"", key.as_bytes(), b"\""].concat();
-    let at = tail.windows(needle.len()).rposition(|window| window == needle)?;
+    let is_key = |window: &[u8]| window.strip_prefix(b"\"").and_then(|window| window.strip_suffix(b"\"")) == Some(key.as_bytes());
+    let at = tail.windows(key.len() + 2).rposition(is_key)?;
     let mut object = Vec::with_capacity(tail.len() - at + 1);
     object.push(b'{');
     object.extend_from_slice(&tail[at..]);
@@ -321,6 +344,9 @@ mod tests {
             assert_eq!(Path::parse(".paging.next.after").unwrap().get_in_text(json.as_bytes()), Some(json!("right")), "{json}");
         }
         assert_eq!(Path::parse(".paging").unwrap().get_in_text(b"{\"paging\":1"), None);
+        assert_eq!(Path::parse(".ok").unwrap().get_in_text(b" { \"ok\" : false, \"a\": 1}"), Some(json!(false)));
+        assert_eq!(Path::parse(".ok").unwrap().get_in_text(b"{\"okay\":false}"), None);
+        assert_eq!(Path::parse(".ok").unwrap().get_in_text(b"{\"ok\":fal"), None);
     }
 
     #[test]

@@ -166,6 +166,9 @@ pub struct ParamSpec {
     /// The value used when it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
+    /// The connection's setting whose value is used when it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting: Option<Arc<str>>,
 }
 
 /// A worked example: the test, the documentation and the sandbox's answer.
@@ -247,6 +250,12 @@ impl OpSpec {
     /// Whether it is written in Rust instead of being a request template.
     pub fn is_native(&self) -> bool {
         self.endpoint == "native"
+    }
+
+    /// Whether it is made of other operations of its connector (limit class `composed`): each of those takes its own turn at breaker and
+    /// limits, and this one takes none. If it held one, it would wait for itself.
+    pub fn is_composed(&self) -> bool {
+        self.is_native() && &*self.limit_class == "composed"
     }
 
     /// Whether a call may be made again after an ambiguous failure, without anybody else looking first.

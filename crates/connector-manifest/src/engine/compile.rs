@@ -46,6 +46,8 @@ pub(super) struct HttpTool {
     pub(super) none_on: Vec<u16>,
     pub(super) raw: bool,
     pub(super) nothing: bool,
+    /// An answer without a body is not what the vendor promised.
+    pub(super) promises: bool,
     pub(super) split: Option<Split>,
     pub(super) remaining_header: Option<HeaderName>,
 }
@@ -150,6 +152,11 @@ pub(super) fn http_tool(manifest: &model::Manifest, tool: &Tool, spec: &OpSpec) 
         none_on: tool.none_on.clone(),
         raw: matches!(&tool.returns, Some(TypeExpr::Raw)),
         nothing: matches!(&tool.returns, Some(TypeExpr::None)),
+        promises: match &tool.returns {
+            Some(TypeExpr::Any | TypeExpr::None | TypeExpr::Raw | TypeExpr::Nullable(_)) => false,
+            Some(_) => true,
+            None => tool.select.is_some() || tool.response_map.is_some() || pagination.is_some(),
+        },
         split: tool
             .split
             .as_ref()

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use connector_core::{CallCx, Error, ErrorKind, Retry, clock::unix_seconds, connector::ItemError, redact, resilience::retry_after};
+use connector_core::{CallCx, Error, ErrorKind, Retry, connector::ItemError, redact, resilience::retry_after};
 use http::{HeaderMap, HeaderName};
 use serde_json::{Map, Value};
 
@@ -65,6 +65,8 @@ pub(super) struct Answer<'a> {
 const MOST_ERROR_BODY: usize = 64 * 1024;
 /// A vendor's text is cut here.
 const MOST_MESSAGE: usize = 200;
+/// And its code here.
+const MOST_CODE: usize = 80;
 
 impl Table {
     pub(super) fn compile(errors: &Errors) -> Result<Self, String> {
@@ -104,15 +106,19 @@ impl Table {
         })
     }
 
+    /// Whether a 2xx body is an error in the clothes of a success.
+    pub(super) fn hides_error(&self, body: &[u8]) -> bool {
+        self.inside.as_ref().is_some_and(|inside| {
+            let found = inside.path.get_in_text(body);
+            let truthy = found.as_ref().is_some_and(|value| *value != Value::Bool(false));
+            if inside.negated { found == Some(Value::Bool(false)) } else { truthy }
+        })
+    }
+
     /// Looks into a 2xx answer, but only as far as the table asks for it.
     pub(super) fn inspect_success(&self, answer: Answer<'_>, partial: Option<PartialItems>) -> Verdict {
-        if let Some(inside) = &self.inside {
-            let found = inside.path.get_in_text(answer.body);
-            let truthy = found.as_ref().is_some_and(|value| *value != Value::Bool(false));
-            let is_error = if inside.negated { found == Some(Value::Bool(false)) } else { truthy };
-            if is_error {
-                return Verdict::Wrong(self.error(answer));
-            }
+        if self.hides_error(answer.body) {
+            return Verdict::Wrong(self.error(answer));
         }
         if !self.success_statuses.iter().any(|status| status.matches(answer.status)) {
             return Verdict::Fine;
@@ -138,7 +144,12 @@ impl Table {
         let tree = (body.len() <= MOST_ERROR_BODY).then(|| serde_json::from_slice::<Value>(body).ok()).flatten().unwrap_or_default();
         let code = first_text(&self.code, &tree);
         let rule = self.rules.iter().find(|rule| rule.matches(status, code.as_deref(), &tree, self));
-        let kind = rule.map_or_else(|| by_status(status, headers), |rule| rule.source.class);
+        let kind = match rule {
+            Some(rule) => rule.source.class,
+            // The vendor answered, and the answer is no: nothing about it is unreadable or uncertain.
+            None if (200..300).contains(&status) => ErrorKind::Invalid,
+            None => by_status(status, headers),
+        };
         let told = retry_after::from_headers(headers, answer.now);
         let mut message = what(kind, status).to_owned();
         if let Some(advice) = rule.and_then(|rule| rule.source.advice.as_ref()) {
@@ -152,7 +163,7 @@ impl Table {
             error = error.with_retry(Retry::Never);
         }
         if let Some(code) = code {
-            error = error.with_vendor_code(redact::printable(&code, 80));
+            error = error.with_vendor_code(shown_code(&code));
         }
         let request_id = self.request_id_header.as_ref().and_then(|name| headers.get(name)).and_then(|value| value.to_str().ok()).map(str::to_owned);
         if let Some(id) = request_id.or_else(|| self.request_id.as_ref().and_then(|path| path.text(&tree))) {
@@ -186,7 +197,7 @@ impl Table {
                     key,
                     kind,
                     message: what(kind, status).to_owned(),
-                    vendor_code: code.map(|code| redact::printable(&code, 80)),
+                    vendor_code: code.map(|code| shown_code(&code)),
                     retryable: kind.is_passing(),
                 }
             })
@@ -208,7 +219,7 @@ impl Rule {
             None => return self.source.wait.map(|wait| wait.0),
             Some(Until::Header(name)) => {
                 let value = answer.headers.get(name.as_str())?.to_str().ok()?;
-                return reset_header(value, answer.now).or(self.source.wait.map(|wait| wait.0));
+                return retry_after::parse_reset(value, answer.now).or(self.source.wait.map(|wait| wait.0));
             }
             Some(Until::UtcMidnight) => "UTC",
             Some(Until::AccountMidnight) => answer.cx.connection.setting("timezone").unwrap_or("UTC"),
@@ -230,15 +241,9 @@ fn first_text(paths: &[Path], value: &Value) -> Option<String> {
     paths.iter().find_map(|path| path.text(value)).filter(|text| !text.is_empty())
 }
 
-/// A reset header: Unix seconds, seconds from now, or a date. Minute precision is rounded up by the caller's next try.
-fn reset_header(value: &str, now: SystemTime) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse::<f64>() {
-        #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
-        let from_now = if seconds > 1e9 { seconds - unix_seconds(now) as f64 } else { seconds };
-        return Duration::try_from_secs_f64(from_now.max(0.0)).ok();
-    }
-    let at: SystemTime = value.trim().parse::<jiff::Timestamp>().ok()?.into();
-    Some(at.duration_since(now).unwrap_or_default())
+/// A vendor's code for people. What has blanks in it is a sentence, and sentences may quote what was sent.
+fn shown_code(code: &str) -> String {
+    if code.contains(char::is_whitespace) { redact::scrub(code, MOST_CODE) } else { redact::printable(code, MOST_CODE) }
 }
 
 /// From now to the next midnight of a time zone. An unknown zone counts as UTC.

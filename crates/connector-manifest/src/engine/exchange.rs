@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use connector_core::{
-    CallCx, Error, Result,
+    CallCx, Error, Result, redact,
     transport::{Body, Head, Request},
 };
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::{Engine, render::Rendered};
 
@@ -28,18 +28,18 @@ impl RawReply {
 }
 
 impl Engine {
-    /// Sends a rendered request with the connection's credential. A 401 refreshes the credential and sends once more, even a write:
-    /// what was rejected was not carried out.
-    pub(super) async fn exchange(&self, cx: &CallCx, rendered: Rendered) -> Result<RawReply> {
-        let mut head = rendered.head.clone();
-        let used = self.auth.authorize(cx, &mut head, &rendered.body).await?;
-        let reply = self.send_once(cx, head, rendered.body.clone()).await?;
+    /// Sends the request that `render` gives with the connection's credential. A 401 refreshes the credential and sends once more, even a
+    /// write: what was rejected was not carried out. Rendering again then is cheaper than keeping a copy of every request.
+    pub(super) async fn exchange(&self, cx: &CallCx, render: impl Fn() -> Result<Rendered> + Send + Sync) -> Result<RawReply> {
+        let Rendered { mut head, body } = render()?;
+        let used = self.auth.authorize(cx, &mut head, &body).await?;
+        let reply = self.send_once(cx, head, body).await?;
         if reply.status != 401 || !self.auth.rejected(cx, &used).await? {
             return Ok(reply);
         }
-        let mut head = rendered.head;
-        self.auth.authorize(cx, &mut head, &rendered.body).await?;
-        self.send_once(cx, head, rendered.body).await
+        let Rendered { mut head, body } = render()?;
+        self.auth.authorize(cx, &mut head, &body).await?;
+        self.send_once(cx, head, body).await
     }
 
     pub(super) async fn send_once(&self, cx: &CallCx, head: Head, body: Bytes) -> Result<RawReply> {
@@ -69,6 +69,30 @@ impl Engine {
             )
             .with_context("host", request.head.url.host_str().unwrap_or_default()));
         }
-        self.exchange(cx, Rendered { head: request.head, body }).await
+        let rendered = Rendered { head: request.head, body };
+        self.exchange(cx, || Ok(rendered.clone())).await
+    }
+}
+
+/// The shortest credential that can be told from ordinary text.
+const SHORTEST_SECRET: usize = 6;
+
+/// Replaces a credential in an error answer: the header's value, and what stands after its scheme.
+fn forget(body: &mut Bytes, value: &HeaderValue) {
+    let value = value.as_bytes();
+    let secret = value.iter().position(|byte| *byte == b' ').map_or(value, |at| &value[at + 1..]);
+    if secret.len() < SHORTEST_SECRET {
+        return;
+    }
+    let mut kept = Vec::new();
+    let mut rest = &body[..];
+    while let Some(at) = rest.windows(secret.len()).position(|window| window == secret) {
+        kept.extend_from_slice(&rest[..at]);
+        kept.extend_from_slice(redact::REDACTED.as_bytes());
+        rest = &rest[at + secret.len()..];
+    }
+    if !kept.is_empty() {
+        kept.extend_from_slice(rest);
+        *body = kept.into();
     }
 }

@@ -291,11 +291,11 @@ impl Engine {
     }
 
     async fn call_http(&self, tool: &CompiledTool, http: &HttpTool, cx: &CallCx, call: OpCall) -> Result<OpReply> {
-        let rendered = {
+        let render = || {
             let args = Arguments::check(tool, &call.args, cx)?;
-            render::render(http, &self.headers, cx, &args, call.cursor.as_ref())?
+            render::render(http, &self.headers, cx, &args, call.cursor.as_ref())
         };
-        let raw = self.exchange(cx, rendered).await?;
+        let raw = self.exchange(cx, render).await?;
         self.understand(http, cx, &call, raw)
     }
 

@@ -14,6 +14,10 @@ use crate::{
 
 /// A listing that still goes on after this many pages goes in circles.
 const MOST_PAGES: u64 = 10_000_000;
+/// So does one that has given nothing for this many pages in a row. Vendors that filter after paging give some, but not as many.
+const MOST_EMPTY_PAGES: u64 = 10_000;
+/// A page above this many bytes is not looked into to see whether it is empty.
+const EMPTY_PAGE: usize = 2 * 1024;
 
 /// A compiled way of paging.
 #[derive(Debug)]
@@ -115,7 +119,7 @@ impl Paging {
 
     /// The cursor of the page after this reply; `None` at the end.
     pub(super) fn next(&self, cx: &CallCx, before: Option<&Cursor>, headers: &HeaderMap, body: &[u8]) -> Result<Option<Cursor>> {
-        let (pages, old) = before.map(unwrap).transpose()?.map_or((0, None), |(pages, old)| (pages, Some(old)));
+        let (so_far, old) = before.map(unwrap).transpose()?.map_or((Count::default(), None), |(so_far, old)| (so_far, Some(old)));
         let payload: Option<Cow<'_, str>> = match self.kind {
             PaginationKind::Cursor => self.next.as_ref().and_then(|path| path.get_in_text(body)).and_then(text).map(Cow::Owned),
             PaginationKind::NextUrl => match self.next.as_ref().and_then(|path| path.get_in_text(body)).and_then(text) {
@@ -133,10 +137,19 @@ impl Paging {
         if self.kind == PaginationKind::Cursor && self.cap.zip(payload.parse().ok()).is_some_and(|(cap, at): (u64, u64)| at >= cap) {
             return Err(self.capped());
         }
-        if old == Some(&*payload) || pages >= MOST_PAGES {
+        let count = Count { pages: so_far.pages + 1, empty: if self.is_empty(body) { so_far.empty + 1 } else { 0 } };
+        if old == Some(&*payload) || count.pages > MOST_PAGES {
             return Err(Error::protocol("the listing goes in circles: the vendor named the same next page again").with_vendor_code("CursorLoop"));
         }
-        Ok(Some(wrap(pages + 1, &payload)))
+        if count.empty > MOST_EMPTY_PAGES {
+            return Err(Error::protocol(format!("the listing goes in circles: {MOST_EMPTY_PAGES} pages in a row had nothing on them"))
+                .with_vendor_code("CursorLoop"));
+        }
+        Ok(Some(wrap(count, &payload)))
+    }
+
+    fn is_empty(&self, body: &[u8]) -> bool {
+        body.len() <= EMPTY_PAGE && self.items.get_in_text(body).is_none_or(|items| items.as_array().is_none_or(Vec::is_empty))
     }
 
     /// The vendor lists no further.
@@ -180,16 +193,31 @@ impl Paging {
     }
 }
 
-/// A cursor is the number of pages so far and the vendor's own mark.
-fn wrap(pages: u64, payload: &str) -> Cursor {
-    Cursor::new(format!("{pages}~{payload}"))
+/// How far a listing has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    pages: u64,
+    /// How many of the last ones had nothing on them.
+    empty: u64,
 }
 
-fn unwrap(cursor: &Cursor) -> Result<(u64, &str)> {
+/// A cursor is the number of pages so far, that of the last empty ones if there were any, and the vendor's own mark: `3~after`, `3.1~after`.
+fn wrap(count: Count, payload: &str) -> Cursor {
+    match count {
+        Count { pages, empty: 0 } => Cursor::new(format!("{pages}~{payload}")),
+        Count { pages, empty } => Cursor::new(format!("{pages}.{empty}~{payload}")),
+    }
+}
+
+fn unwrap(cursor: &Cursor) -> Result<(Count, &str)> {
+    let count = |text: &str| {
+        let (pages, empty) = text.split_once('.').unwrap_or((text, "0"));
+        Some(Count { pages: pages.parse().ok()?, empty: empty.parse().ok()? })
+    };
     cursor
         .as_str()
         .split_once('~')
-        .and_then(|(pages, payload)| Some((pages.parse().ok()?, payload)))
+        .and_then(|(so_far, payload)| Some((count(so_far)?, payload)))
         .ok_or_else(|| Error::invalid("this is not a cursor of ours; pass back the one a reply gave, unchanged"))
 }
 

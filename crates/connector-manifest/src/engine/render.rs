@@ -6,7 +6,7 @@ use bytes::Bytes;
 use connector_core::{CallCx, Cursor, Error, Result, transport::Head};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
-use url::Url;
+use url::{Position, Url};
 
 use super::{
     compile::HttpTool,
@@ -20,11 +20,14 @@ use crate::{
 };
 
 /// A request before authentication.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rendered {
     pub(super) head: Head,
     pub(super) body: Bytes,
 }
+
+/// Room for what is set here, by authentication and by the transport, so that the map never grows.
+const ADDED_HEADERS: usize = 10;
 
 /// Renders the request of `tool` for these arguments, or for the next page of a listing.
 pub(super) fn render(
@@ -44,8 +47,9 @@ pub(super) fn render(
         other => url(tool, cx, args, other.as_ref())?,
     };
     let (body, content_type) = body(tool, args, step.as_ref())?;
-    let mut headers = HeaderMap::with_capacity(common.len() + tool.fixed_headers.len() + tool.headers.len() + 4);
-    headers.insert(header::ACCEPT, if tool.raw { HeaderValue::from_static("*/*") } else { HeaderValue::from_static("application/json") });
+    let mut headers = HeaderMap::with_capacity(common.len() + tool.fixed_headers.len() + tool.headers.len() + ADDED_HEADERS);
+    let accept = if tool.raw { const { HeaderValue::from_static("*/*") } } else { const { HeaderValue::from_static("application/json") } };
+    headers.insert(header::ACCEPT, accept);
     if let Some(content_type) = content_type {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
@@ -111,8 +115,18 @@ fn url(tool: &HttpTool, cx: &CallCx, args: &Arguments<'_>, step: Option<&paginat
     if let Some((name, value)) = paged {
         query.pair(name, value);
     }
-    Url::parse(&text)
-        .map_err(|error| Error::config("the address of the request cannot be parsed; check the base URL and the path").with_source(error))
+    parse(&text, cx).map_err(|error| Error::config("the address of the request cannot be parsed; check the base URL and the path").with_source(error))
+}
+
+/// Parses an address that begins with the connection's. Scheme, host and port were parsed when the connection was made and are taken over.
+fn parse(text: &str, cx: &CallCx) -> Result<Url, url::ParseError> {
+    let base = &cx.connection.base_url;
+    let rest = text.strip_prefix(&base[..Position::BeforePath]);
+    match rest.map(|rest| (rest, rest.as_bytes())) {
+        // What begins with two slashes would name a host instead of a path.
+        Some((rest, [b'/', second, ..])) if !matches!(second, b'/' | b'\\' | b'\t' | b'\n' | b'\r') => base.join(rest),
+        _ => Url::parse(text),
+    }
 }
 
 /// Appends query pairs to an address.
@@ -172,10 +186,26 @@ fn body(tool: &HttpTool, args: &Arguments<'_>, step: Option<&paginate::Step>) ->
     let unwritable = |error: serde_json::Error| Error::invalid("the body cannot be written as JSON").with_source(error);
     let in_body = step.and_then(paginate::Step::body);
     let size = tool.paging.as_ref().and_then(Paging::size_body);
-    let Some(tree) = &tool.body else { return Ok((Bytes::new(), None)) };
-    let filled = tree.filled(args);
+    let filled = match &tool.body {
+        Some(tree) => tree.filled(args),
+        None if in_body.is_none() && size.is_none() => return Ok((Bytes::new(), None)),
+        None => None,
+    };
+    let is_paged = in_body.is_some() || size.is_some();
+    // What paging adds to a body that is an object; the caller's own page size wins.
+    let paged = |value: &mut Value| {
+        let map = value.as_object_mut().ok_or_else(|| Error::config("a paged body must be an object"))?;
+        if let Some((name, size)) = size {
+            map.entry(name).or_insert_with(|| size.into());
+        }
+        if let Some((name, cursor)) = in_body {
+            map.insert(name.to_owned(), cursor);
+        }
+        Ok::<_, Error>(())
+    };
+    let object = || Value::Object(serde_json::Map::new());
     match tool.encoding {
-        Encoding::Json if in_body.is_none() && size.is_none() => {
+        Encoding::Json if !is_paged => {
             let mut bytes = Vec::with_capacity(128);
             match &filled {
                 Some(filled) => serde_json::to_writer(&mut bytes, filled).map_err(unwritable)?,
@@ -184,18 +214,13 @@ fn body(tool: &HttpTool, args: &Arguments<'_>, step: Option<&paginate::Step>) ->
             Ok((bytes.into(), Some("application/json")))
         }
         Encoding::Json => {
-            let mut value = filled.map_or_else(|| Ok(Value::Object(serde_json::Map::new())), serde_json::to_value).map_err(unwritable)?;
-            let map = value.as_object_mut().ok_or_else(|| Error::config("a paged body must be an object"))?;
-            if let Some((name, size)) = size {
-                map.entry(name).or_insert_with(|| size.into());
-            }
-            if let Some((name, cursor)) = in_body {
-                map.insert(name.to_owned(), cursor);
-            }
+            let mut value = filled.map_or_else(|| Ok(object()), serde_json::to_value).map_err(unwritable)?;
+            paged(&mut value)?;
             Ok((serde_json::to_vec(&value).map_err(unwritable)?.into(), Some("application/json")))
         }
         Encoding::Form => {
-            let value = filled.map_or(Ok(Value::Null), serde_json::to_value).map_err(unwritable)?;
+            let mut value = filled.map_or_else(|| Ok(object()), serde_json::to_value).map_err(unwritable)?;
+            paged(&mut value)?;
             let mut text = String::new();
             form(&mut text, "", &value);
             Ok((text.into(), Some("application/x-www-form-urlencoded")))
@@ -223,6 +248,38 @@ fn form(text: &mut String, name: &str, value: &Value) {
             // Writing to a String cannot fail.
             write!(text, "{}={}", percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC), escape::query(&value))
                 .unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use connector_core::Connection;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_shortcut_parses_what_the_parser_parses() {
+        for base in ["https://api.example", "https://api.example/", "http://127.0.0.1:8080/v1", "https://api.example:8443/a/b/"] {
+            let cx = CallCx::new(Arc::new(Connection::new("x", base).unwrap()));
+            for path in [
+                "",
+                "/",
+                "/a",
+                "/a/b%2Fc?x=1&y=a%26b",
+                "//evil.example/a",
+                "/\\evil.example",
+                "/\t/evil.example",
+                "/../../x",
+                "/a?b=//c",
+                "/ä b",
+                "?a=b",
+                "/a#f",
+            ] {
+                let text = format!("{}{path}", cx.connection.base());
+                assert_eq!(parse(&text, &cx), Url::parse(&text), "{text}");
+            }
         }
     }
 }

@@ -30,8 +30,11 @@ impl Engine {
         if tool.raw {
             return bytes(meta, &raw, call.decode);
         }
-        if tool.nothing || raw.body.is_empty() {
+        if tool.nothing || (raw.body.is_empty() && (!tool.promises || says_nothing(raw.status))) {
             return nothing(meta, call.decode);
+        }
+        if raw.body.is_empty() {
+            return Err(Error::protocol("the vendor's answer is empty where data was promised").with_status(raw.status));
         }
         looks_like_json(&raw)?;
         let partial = match self.table.inspect_success(answer, self.hooks.partial) {
@@ -69,6 +72,11 @@ fn nothing(meta: ReplyMeta, decode: Option<Decode>) -> Result<OpReply> {
     Ok(reply)
 }
 
+/// Accepted for later (202), no content (204), reset content (205).
+fn says_nothing(status: u16) -> bool {
+    matches!(status, 202 | 204 | 205)
+}
+
 /// An answer that is not JSON: a file, a MIME message.
 fn bytes(meta: ReplyMeta, raw: &RawReply, decode: Option<Decode>) -> Result<OpReply> {
     let content_type = raw.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/octet-stream");
@@ -88,6 +96,10 @@ fn output(tool: &HttpTool, raw: RawReply, decode: Option<Decode>) -> Result<(Rep
             Some(decode) => Some(decode.slice(&raw.body)?),
             None => {
                 serde_json::from_slice::<serde::de::IgnoredAny>(&raw.body).map_err(|error| connector_core::connector::json_error(&error))?;
+                // Text that is skipped is not checked by the parser, but whoever reads it later needs it to be UTF-8.
+                if std::str::from_utf8(&raw.body).is_err() {
+                    return Err(Error::protocol("the vendor's answer is not UTF-8, which JSON is").with_status(raw.status));
+                }
                 None
             }
         };

@@ -67,16 +67,12 @@ fn failed(index: usize, error: &Error) -> connector_core::connector::ItemError {
 
 /// The first reply with all items in place of its own.
 fn put(mut first: Value, split: &Split, items: Vec<Value>) -> Value {
-    if split.items.is_whole() {
-        return Value::Array(items);
-    }
-    let key = split.items.to_string();
-    let key = key.trim_start_matches('.');
-    match first.as_object_mut() {
-        Some(map) if !key.contains(['.', '[']) => {
-            map.insert(key.to_owned(), Value::Array(items));
+    match split.items.get_mut(&mut first) {
+        Some(place) => {
+            *place = Value::Array(items);
             first
         }
-        _ => Value::Array(items),
+        // The first slice gave no list; there is no better place for those of the others.
+        None => Value::Array(items),
     }
 }

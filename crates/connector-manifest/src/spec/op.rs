@@ -69,6 +69,7 @@ fn params(tool: &Tool) -> Vec<ParamSpec> {
         required: schema::is_required(param),
         doc: param.doc.clone(),
         default: (!param.default.is_null()).then(|| param.default.clone()),
+        setting: param.setting.as_deref().map(Into::into),
     });
     let implicit = placeholders::implicit(tool).into_iter().map(|(name, _)| ParamSpec {
         name: name.into(),
@@ -76,6 +77,7 @@ fn params(tool: &Tool) -> Vec<ParamSpec> {
         required: true,
         doc: String::new(),
         default: None,
+        setting: None,
     });
     declared.chain(implicit).collect()
 }

@@ -82,7 +82,11 @@ pub(super) fn of(expr: &TypeExpr) -> Value {
         TypeExpr::Datetime => json!({ "type": "string", "format": "date-time" }),
         TypeExpr::Date => json!({ "type": "string", "format": "date" }),
         TypeExpr::Object => json!({ "type": "object" }),
-        TypeExpr::Raw => json!({ "type": "string", "contentEncoding": "base64" }),
+        TypeExpr::Raw => json!({
+            "type": "object",
+            "properties": { "content_type": { "type": "string" }, "base64": { "type": "string", "contentEncoding": "base64" } },
+            "required": ["content_type", "base64"],
+        }),
         TypeExpr::None => json!({ "type": "null" }),
         TypeExpr::Array(inner) => json!({ "type": "array", "items": of(inner) }),
         TypeExpr::Map(inner) => json!({ "type": "object", "additionalProperties": of(inner) }),
