@@ -1,0 +1,74 @@
+//! Tools over HTTP: list them, execute one.
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::JsonRejection},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use connector_core::{Cursor, Error};
+use connector_runtime::{CallOutcome, CallRequest};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{App, keys::Caller, problem::Problem};
+use crate::cli::catalogue::tool;
+
+pub(super) async fn list(State(app): State<App>, _: Caller) -> Json<Vec<Value>> {
+    Json(app.runtime().registry().operations().map(|(owner, op)| tool(owner.spec(), op)).collect())
+}
+
+/// The body of an execution.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Execute {
+    connection: Option<String>,
+    workspace: Option<String>,
+    #[serde(default)]
+    params: Map<String, Value>,
+    #[serde(default)]
+    dry_run: bool,
+    idempotency_key: Option<String>,
+    cursor: Option<Cursor>,
+}
+
+pub(super) async fn execute(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    body: Result<Json<Execute>, JsonRejection>,
+) -> Result<Response, Problem> {
+    // The rejection's own text may quote the body; its class is enough.
+    let Json(body) = body.map_err(|rejection| {
+        Error::invalid("the body must be JSON: {connection?, workspace?, params, dry_run?, idempotency_key?, cursor?}")
+            .with_context("status", rejection.status().as_u16().to_string())
+    })?;
+    let mut request = CallRequest::new(&name, body.params);
+    request.tenant = caller.tenant().clone();
+    request.workspace = caller.workspace(body.workspace.as_deref())?;
+    request.actor = caller.actor();
+    request.role = caller.role();
+    request.connection = body.connection;
+    request.idempotency_key = body.idempotency_key;
+    request.dry_run = body.dry_run;
+    request.cursor = body.cursor;
+    let answer = match app.runtime().call(request).await? {
+        CallOutcome::Done(reply) => {
+            let mut answer =
+                json!({ "status": "done", "result": reply.body.to_value()?, "attempts": reply.meta.attempts, "cached": reply.meta.cached });
+            if let Some(next) = &reply.next {
+                answer["next_cursor"] = next.as_str().into();
+            }
+            if !reply.partial.is_empty() {
+                answer["failed_items"] = serde_json::to_value(&reply.partial).unwrap_or_default();
+            }
+            (StatusCode::OK, Json(answer))
+        }
+        CallOutcome::DryRun(request) => (StatusCode::OK, Json(json!({ "status": "dry_run", "request": request }))),
+        CallOutcome::PendingApproval { approval_id, expires_at } => {
+            (StatusCode::ACCEPTED, Json(json!({ "status": "pending_approval", "approval_id": approval_id, "expires_at": expires_at })))
+        }
+        CallOutcome::Queued { job_id, reason } => (StatusCode::ACCEPTED, Json(json!({ "status": "queued", "job_id": job_id, "reason": reason }))),
+    };
+    Ok(answer.into_response())
+}

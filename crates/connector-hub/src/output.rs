@@ -1,0 +1,66 @@
+//! What a person or a script sees: exit codes, errors, JSON and tables.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use connector_core::{Error, ErrorKind};
+use serde::Serialize;
+
+/// The operation failed.
+pub(crate) const FAILED: u8 = 1;
+/// Bad usage or configuration.
+pub(crate) const USAGE: u8 = 2;
+/// An approval is needed.
+pub(crate) const APPROVAL: u8 = 3;
+/// Nothing was found.
+pub(crate) const NOTHING: u8 = 4;
+/// Try again later: throttled, open breaker, queued.
+pub(crate) const LATER: u8 = 75;
+
+/// The exit code of an error.
+pub(crate) fn exit_code(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Config | ErrorKind::Unsupported | ErrorKind::Invalid => USAGE,
+        ErrorKind::ApprovalRequired => APPROVAL,
+        ErrorKind::NotFound => NOTHING,
+        ErrorKind::Throttled | ErrorKind::CircuitOpen | ErrorKind::Overloaded | ErrorKind::Quota => LATER,
+        _ => FAILED,
+    }
+}
+
+/// Prints an error with what to do about it, and gives its exit code.
+pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<Error>() {
+        Some(ours) => {
+            eprintln!("error: {ours}");
+            let mut source = std::error::Error::source(ours);
+            while let Some(cause) = source {
+                eprintln!("  cause: {cause}");
+                source = cause.source();
+            }
+            eprintln!("  next: {}", ours.kind().advice());
+            ExitCode::from(exit_code(ours))
+        }
+        None => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.downcast_ref::<connector_manifest::Diagnostics>().is_some() { USAGE } else { FAILED })
+        }
+    }
+}
+
+/// Prints one JSON document.
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints a table.
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    println!("{table}");
+}
