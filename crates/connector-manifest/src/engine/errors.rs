@@ -218,8 +218,8 @@ impl Rule {
         let until = match &self.source.until {
             None => return self.source.wait.map(|wait| wait.0),
             Some(Until::Header(name)) => {
-                let value = answer.headers.get(name.as_str())?.to_str().ok()?;
-                return retry_after::parse_reset(value, answer.now).or(self.source.wait.map(|wait| wait.0));
+                let told = answer.headers.get(name.as_str()).and_then(|value| value.to_str().ok());
+                return told.and_then(|value| retry_after::parse_reset(value, answer.now)).or(self.source.wait.map(|wait| wait.0));
             }
             Some(Until::UtcMidnight) => "UTC",
             Some(Until::AccountMidnight) => answer.cx.connection.setting("timezone").unwrap_or("UTC"),

@@ -33,13 +33,26 @@ impl Engine {
     pub(super) async fn exchange(&self, cx: &CallCx, render: impl Fn() -> Result<Rendered> + Send + Sync) -> Result<RawReply> {
         let Rendered { mut head, body } = render()?;
         let used = self.auth.authorize(cx, &mut head, &body).await?;
-        let reply = self.send_once(cx, head, body).await?;
+        let reply = self.send_authorized(cx, head, body).await?;
         if reply.status != 401 || !self.auth.rejected(cx, &used).await? {
             return Ok(reply);
         }
         let Rendered { mut head, body } = render()?;
         self.auth.authorize(cx, &mut head, &body).await?;
-        self.send_once(cx, head, body).await
+        self.send_authorized(cx, head, body).await
+    }
+
+    /// Sends a request with its credential; an error answer that quotes the credential loses the quote before anybody reads it.
+    async fn send_authorized(&self, cx: &CallCx, head: Head, body: Bytes) -> Result<RawReply> {
+        // Cloning a header value counts a reference; a request carries one credential, or a key and a signature.
+        let mut sensitive = head.headers.values().filter(|value| value.is_sensitive()).cloned();
+        let sent = [sensitive.next(), sensitive.next()];
+        drop(sensitive);
+        let mut reply = self.send_once(cx, head, body).await?;
+        if !reply.is_success() || self.table.hides_error(&reply.body) {
+            sent.iter().flatten().for_each(|value| forget(&mut reply.body, value));
+        }
+        Ok(reply)
     }
 
     pub(super) async fn send_once(&self, cx: &CallCx, head: Head, body: Bytes) -> Result<RawReply> {

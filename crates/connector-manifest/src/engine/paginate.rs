@@ -290,7 +290,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::LINK, "<https://api.example/v1/a?x=1,2>; rel=\"first\", </v1/a?page=2>; rel=next".parse().unwrap());
         let next = paging.next(&cx(), None, &headers, b"[]").unwrap().unwrap();
-        assert_eq!(next.as_str(), "1~https://api.example/v1/a?page=2");
+        assert_eq!(next.as_str(), "1.1~https://api.example/v1/a?page=2");
         headers.insert(header::LINK, "<https://evil.example/a>; rel=next".parse().unwrap());
         assert!(paging.next(&cx(), None, &headers, b"[]").unwrap_err().to_string().contains("another host"));
     }

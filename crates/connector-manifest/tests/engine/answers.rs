@@ -77,7 +77,9 @@ async fn an_empty_200_is_no_answer_where_one_was_promised() {
 async fn deep_nesting_is_refused_without_a_stack_overflow() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     for tool in JSON_TOOLS {
-        let error = run(&over(TOOLS, Replay::new([Step::text(200, "application/json", deep.clone())])), tool, json!({})).await.unwrap_err();
+        // Bytes nobody looks into are passed on; whoever builds values of them is told.
+        let reply = run(&over(TOOLS, Replay::new([Step::text(200, "application/json", deep.clone())])), tool, json!({})).await;
+        let Err(error) = reply.and_then(|reply| reply.body.to_value()) else { panic!("{tool} built values 100,000 deep") };
         assert_eq!(error.kind(), ErrorKind::Protocol, "{tool}");
     }
     let error = run(&over(TOOLS, Replay::new([Step::text(500, "application/json", deep)])), "shop_get", json!({})).await.unwrap_err();

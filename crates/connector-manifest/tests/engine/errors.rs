@@ -114,7 +114,7 @@ async fn retry_after_is_read_in_every_form_and_nonsense_is_no_value() {
         ("Wed, 31 Dec 2025 23:00:00 GMT", Some(0.0)),
         ("1e99", Some(86_400.0)),
         ("315360000", Some(86_400.0)),
-        ("Thu, 01 Jan 2036 00:00:00 GMT", Some(86_400.0)),
+        ("Tue, 01 Jan 2036 00:00:00 GMT", Some(86_400.0)),
         ("-1", None),
         ("abc", None),
         ("", None),

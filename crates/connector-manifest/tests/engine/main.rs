@@ -2,6 +2,8 @@
 //!
 //! Every test runs over a scripted transport; nothing here reaches a network or waits for real time.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 mod answers;
 mod common;
 mod credential;
