@@ -35,7 +35,11 @@ impl AccessStage {
     fn enter(&self, call: &mut Governed) -> Result<()> {
         let catalogue = self.catalogue.load();
         let connector = &call.loaded.connector.spec().id;
-        let linked = catalogue.connections.choose(&call.tenant, &call.workspace, connector, call.wanted.as_deref())?;
+        let chosen = catalogue.connections.choose(&call.tenant, &call.workspace, connector, call.wanted.as_deref());
+        let linked = chosen.map_err(|error| match call.loaded.variables() {
+            Some(variables) if error.kind() == ErrorKind::Config => Error::config(format!("{}, or set {variables}", error.message())),
+            _ => error,
+        })?;
         call.linked = Some(linked.clone());
         if call.is_write() {
             if call.role < Role::Operator {

@@ -95,7 +95,7 @@ pub(crate) struct Approvals {
 /// What the record says about a write that needs an approval.
 enum Verdict {
     Granted,
-    Pending(Approval),
+    Pending(Box<Approval>),
 }
 
 fn row(id: &str) -> String {
@@ -204,7 +204,7 @@ impl Approvals {
                 None => None,
             };
             match known {
-                Some((approval, _)) if approval.state == ApprovalState::Pending => return Ok(Verdict::Pending(approval)),
+                Some((approval, _)) if approval.state == ApprovalState::Pending => return Ok(Verdict::Pending(approval.into())),
                 Some((approval, _)) if approval.state == ApprovalState::Denied && approval.expires_at > self.now() => {
                     let by = approval.decided_by.unwrap_or_default();
                     return Err(Error::new(ErrorKind::Denied, format!("this write was denied by {by}")).with_context("approval", approval.id));
@@ -219,7 +219,7 @@ impl Approvals {
                 _ => {
                     let condition = place.map_or(Condition::Absent, |entry| Condition::Is(entry.version));
                     if let Some(asked) = self.ask(call, linked, &binding, condition).await? {
-                        return Ok(Verdict::Pending(asked));
+                        return Ok(Verdict::Pending(asked.into()));
                     }
                 }
             }

@@ -28,8 +28,8 @@ use crate::{
     approval::Approvals,
     audit::Trail,
     cache::Cache,
-    catalogue::{Assembler, Credentials, Loaded},
-    config::{Env, HubConfig},
+    catalogue::{self, Assembler, Credentials, Loaded},
+    config::{Env, HubConfig, Substitution},
     health::Monitor,
     idempotency::Records,
     outbox::Outbox,
@@ -164,8 +164,7 @@ impl RuntimeBuilder {
         let plain = match self.transport {
             Some(transport) => transport,
             None => {
-                let general = Resilience::from_env(Resilience::standard(), "", |name| (self.env)(name))?;
-                let timeouts = general.timeouts;
+                let timeouts = catalogue::resilience(&self.config, &self.env, "")?.resilience().timeouts;
                 let http = HttpTransport::builder()
                     .egress(self.config.egress.policy()?)
                     .connect_timeout(timeouts.connect)
@@ -173,10 +172,14 @@ impl RuntimeBuilder {
                 Arc::new(http.build()?)
             }
         };
+        let credentials = Arc::new(Credentials::over(self.credentials));
+        let mut substitution = Substitution::new(self.env.clone());
+        let public_url = self.config.public_url.as_ref().map(|url| substitution.fill("public_url", url));
+        substitution.finish()?;
         let assembler = Assembler {
             transport: Arc::new(Counted { inner: plain.clone(), counters: counters.clone() }),
             plain_transport: plain,
-            credentials: Arc::new(Credentials::over(self.credentials)),
+            credentials: credentials.clone(),
             config: self.config,
             env: self.env,
             parts: parts.clone(),
@@ -224,7 +227,7 @@ impl RuntimeBuilder {
         let send = Arc::new(SendStage { trail, counters: counters.clone(), monitor, clock: self.clock.clone() });
         let waker = Waker::default();
         let ingress = IngressPipeline::new(events_of(&store), self.clock.clone(), IngressLimits::default()).waking(waker.clone());
-        let (public_url, problems) = (reloader.assembler().config.public_url.clone(), reloader.problems());
+        let problems = reloader.problems();
         Ok(Runtime(Arc::new(Inner {
             stages,
             shared,
@@ -237,6 +240,7 @@ impl RuntimeBuilder {
             rng: self.rng,
             reloader: tokio::sync::Mutex::new(reloader),
             public_url,
+            credentials,
             problems: Mutex::new(problems),
         })))
     }

@@ -3,7 +3,7 @@
 //! Owns putting together. Refuses to change anything in place: readers keep the catalogue they started with.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -27,7 +27,7 @@ use serde_json::Value;
 use crate::{
     config::{Env, HubConfig},
     connection::{self, Connections},
-    stats::{Counters, Probe},
+    stats::{self, Counters, Probe},
     tags::Templates,
 };
 
@@ -44,6 +44,8 @@ pub(crate) struct Loaded {
     pub(crate) templates: Templates,
     /// Differs between two loads, so that replies kept by an older version are not found.
     pub(crate) generation: u64,
+    /// The operations that serve others as their batch.
+    pub(crate) batch_tools: HashSet<Arc<str>>,
     validators: HashMap<Arc<str>, OnceLock<Option<jsonschema::Validator>>>,
 }
 
@@ -51,6 +53,16 @@ impl Loaded {
     /// The compiled input schema of an operation; `None` if the schema cannot be compiled, which the engine's own check makes up for.
     pub(crate) fn validator(&self, op: &connector_core::spec::OpSpec) -> Option<&jsonschema::Validator> {
         self.validators.get(&op.name)?.get_or_init(|| crate::validate::compile(op)).as_ref()
+    }
+
+    /// "`HUBSPOT_API_KEY`, or `A` and `B`": the variables from which a connection is made without being configured.
+    pub(crate) fn variables(&self) -> Option<String> {
+        let of = |scheme: &AuthSpec| {
+            let names: Option<Vec<String>> = scheme.fields().into_iter().map(|(_, variable)| variable.map(|name| format!("`{name}`"))).collect();
+            names.filter(|names| !names.is_empty()).map(|names| names.join(" and "))
+        };
+        let each: Vec<String> = self.auth().iter().filter_map(of).collect();
+        (!each.is_empty()).then(|| each.join(", or "))
     }
 
     fn auth(&self) -> &[AuthSpec] {
@@ -90,6 +102,18 @@ impl std::fmt::Debug for Assembler {
 /// The names of the parts of `resilience` that are not connectors.
 const SECTIONS: [&str; 6] = ["preset", "retry", "budget", "breaker", "limits", "timeout"];
 
+/// The numbers of one connector, and where each came from: preset, hub file, hub file for this connector, environment.
+pub(crate) fn resilience(config: &HubConfig, env: &Env, id: &str) -> Result<ResilienceSource> {
+    let table = &config.resilience;
+    let general: serde_json::Map<String, Value> =
+        table.iter().filter(|(key, _)| SECTIONS.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut source = ResilienceSource::new(Resilience::standard(), "preset standard").merge(&Value::Object(general), "hub.yaml")?;
+    if let Some(own) = table.get(id) {
+        source = source.merge(own, &format!("hub.yaml `resilience.{id}`"))?;
+    }
+    source.env(id, |name| env(name).filter(|value| !value.is_empty()))
+}
+
 impl Assembler {
     fn clock(&self) -> &Arc<dyn Clock> {
         &self.parts.clock
@@ -101,14 +125,7 @@ impl Assembler {
 
     /// The numbers of one connector, and where each came from.
     pub(crate) fn resilience(&self, id: &str) -> Result<ResilienceSource> {
-        let table = &self.config.resilience;
-        let general: serde_json::Map<String, Value> =
-            table.iter().filter(|(key, _)| SECTIONS.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect();
-        let mut source = ResilienceSource::new(Resilience::standard(), "preset standard").merge(&Value::Object(general), "hub.yaml")?;
-        if let Some(own) = table.get(id) {
-            source = source.merge(own, &format!("hub.yaml `resilience.{id}`"))?;
-        }
-        source.env(id, |name| (self.env)(name).filter(|value| !value.is_empty()))
+        resilience(&self.config, &self.env, id)
     }
 
     /// Every key of `resilience` is a section or a connector.
@@ -175,6 +192,7 @@ impl Assembler {
         Loaded {
             validators: spec.operations().iter().map(|op| (op.name.clone(), OnceLock::new())).collect(),
             templates: Templates::of(&spec),
+            batch_tools: stats::batch_tools(&spec),
             generation: self.generation.fetch_add(1, Relaxed),
             connector,
             renderer,

@@ -161,7 +161,7 @@ impl Connections {
         match fitting.as_slice() {
             [only] => Ok((*only).clone()),
             [] => Err(Error::config(format!(
-                "workspace `{workspace}` has no connection of `{connector}`; configure one under `connections` of hub.yaml, or set the connector's environment variables"
+                "workspace `{workspace}` has no connection of `{connector}`; configure one under `connections` of hub.yaml"
             ))),
             several => {
                 let ids = several.iter().map(|linked| linked.connection.id.as_str()).collect::<Vec<_>>().join("`, `");

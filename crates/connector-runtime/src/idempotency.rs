@@ -226,14 +226,17 @@ impl IdempotencyStage {
     async fn settle(&self, call: &Governed, row: &str, state: Result<Option<State>>) -> Result<()> {
         let tenant = &call.tenant;
         let Some(state) = state? else { return self.records.release(tenant, row).await };
-        // The job may have ended while its row was on the way; what it wrote stands.
+        let mut condition = Condition::Any;
         if let State::Queued { .. } = state
-            && let Some((known, _)) = self.records.read(tenant, row).await?
-            && !matches!(known.state, State::InFlight { .. })
+            && let Some((known, version)) = self.records.read(tenant, row).await?
         {
-            return Ok(());
+            // The job may have ended while its row was on the way; what it wrote stands.
+            if !matches!(known.state, State::InFlight { .. }) {
+                return Ok(());
+            }
+            condition = Condition::Is(version);
         }
-        self.records.write(tenant, row, &Record { digest: call.digest.clone(), state }, Condition::Any).await.map(drop)
+        self.records.write(tenant, row, &Record { digest: call.digest.clone(), state }, condition).await.map(drop)
     }
 }
 

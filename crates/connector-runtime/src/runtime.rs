@@ -24,6 +24,7 @@ use crate::{
     builder::RuntimeBuilder,
     cache::Cache,
     canonical,
+    catalogue::Credentials,
     health::{AuthState, ConnectionHealth, judge},
     outbox,
     reload::Reloader,
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) reloader: tokio::sync::Mutex<Reloader>,
     pub(crate) public_url: Option<String>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) problems: Mutex<Vec<Problem>>,
 }
 
@@ -135,7 +137,6 @@ impl Runtime {
     pub async fn health(&self) -> Vec<ConnectionHealth> {
         let inner = &self.0;
         let catalogue = inner.shared.catalogue.load_full();
-        let credentials = inner.reloader.lock().await.assembler().credentials.clone();
         let mut all = Vec::new();
         for linked in catalogue.connections.all() {
             let connection = &linked.connection;
@@ -147,7 +148,7 @@ impl Runtime {
                 AuthState::Expired
             } else {
                 let found = match &connection.credential {
-                    Some(name) => credentials.get(&connection.tenant, name).await.is_ok(),
+                    Some(name) => inner.credentials.get(&connection.tenant, name).await.is_ok(),
                     None => false,
                 };
                 match (found, seen.accepted) {

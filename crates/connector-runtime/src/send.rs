@@ -3,12 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use connector_core::{
-    CallCx, OpCall, OpReply, Result,
-    clock::Clock,
-    spec::{ConnectorSpec, OpSpec},
-    state::AuditOutcome,
-};
+use connector_core::{CallCx, OpCall, OpReply, Result, clock::Clock, spec::OpSpec, state::AuditOutcome};
 
 use crate::{
     audit::{Entry, Trail},
@@ -16,7 +11,7 @@ use crate::{
     health::Monitor,
     request::{CallOutcome, Governed},
     stack::{Next, Stage},
-    stats::Counters,
+    stats::{self, Counters},
 };
 
 /// The stage that sends.
@@ -35,16 +30,16 @@ impl SendStage {
             // Fail closed: a write that cannot be put on record is not made.
             self.trail.write_now(Entry::of(cx, loaded.connector.spec(), op, digest, AuditOutcome::Intent)).await?;
         }
-        self.dispatch(loaded.connector.spec(), loaded, cx, call).await
+        self.dispatch(loaded, cx, call).await
     }
 
-    async fn dispatch(&self, spec: &ConnectorSpec, loaded: &Loaded, cx: &CallCx, call: OpCall) -> Result<OpReply> {
+    async fn dispatch(&self, loaded: &Loaded, cx: &CallCx, call: OpCall) -> Result<OpReply> {
         let start = self.clock.now();
-        let kept = call.clone();
+        let (identity, is_batch) = (stats::identity(cx, &call), loaded.batch_tools.contains(&call.operation));
         let result = loaded.connector.call(cx, call).await;
-        self.counters.ended(cx, &kept);
+        self.counters.ended(identity);
         if let Ok(reply) = &result {
-            self.counters.replied(spec, &kept.operation, reply);
+            self.counters.replied(is_batch, reply);
         }
         let took = self.clock.now().saturating_duration_since(start);
         self.monitor.record(&cx.connection, took, result.as_ref().err());
@@ -65,6 +60,6 @@ impl Stage for SendStage {
             self.trail.write_now(Entry::of(&cx, call.loaded.connector.spec(), &call.op, &call.digest, AuditOutcome::Intent)).await?;
         }
         call.sent = true;
-        self.dispatch(call.loaded.connector.spec(), &call.loaded, &cx, op_call).await.map(CallOutcome::Done)
+        self.dispatch(&call.loaded, &cx, op_call).await.map(CallOutcome::Done)
     }
 }

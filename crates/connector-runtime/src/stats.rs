@@ -4,7 +4,8 @@
 //! through the `metrics` crate; nothing here is scraped from there.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -21,8 +22,7 @@ use connector_core::{
     webhook::WebhookVerifier,
 };
 use serde::Serialize;
-
-use crate::canonical;
+use serde_json::Value;
 
 /// Figures since the runtime was built.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -93,7 +93,7 @@ pub(crate) struct Counters {
     pub(crate) dead: AtomicU64,
     pub(crate) audit_dropped: AtomicU64,
     /// Sends that failed and whose call has not ended yet, so that the next send of the same call is known to be a retry.
-    failed: Mutex<HashMap<[u8; 32], &'static str>>,
+    failed: Mutex<HashMap<u64, &'static str>>,
     failed_count: AtomicUsize,
 }
 
@@ -136,7 +136,7 @@ impl Counters {
     }
 
     /// Takes note of what the reply of a call tells.
-    pub(crate) fn replied(&self, spec: &ConnectorSpec, operation: &str, reply: &OpReply) {
+    pub(crate) fn replied(&self, is_batch: bool, reply: &OpReply) {
         if reply.meta.batched {
             one(&self.batched);
         }
@@ -146,32 +146,32 @@ impl Counters {
         if !reply.meta.waited.is_zero() && reply.meta.attempts <= 1 {
             one(&self.limit_waits);
         }
-        if is_batch(spec, operation) {
+        if is_batch {
             one(&self.direct_batches);
         }
     }
 
     /// The call ended: what is sent next with the same words is another call, not a retry.
-    pub(crate) fn ended(&self, cx: &CallCx, call: &OpCall) {
+    pub(crate) fn ended(&self, identity: u64) {
         if self.failed_count.load(Relaxed) > 0 {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.remove(&identity(cx, call));
+            failed.remove(&identity);
             self.failed_count.store(failed.len(), Relaxed);
         }
     }
 
-    fn starts(&self, cx: &CallCx, call: &OpCall) {
+    fn starts(&self, identity: u64) {
         if self.failed_count.load(Relaxed) == 0 {
             return;
         }
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(class) = failed.remove(&identity(cx, call)) {
+        if let Some(class) = failed.remove(&identity) {
             *self.retries.lock().unwrap_or_else(PoisonError::into_inner).entry(class).or_default() += 1;
         }
         self.failed_count.store(failed.len(), Relaxed);
     }
 
-    fn fails(&self, identity: [u8; 32], class: &'static str) {
+    fn fails(&self, identity: u64, class: &'static str) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.len() >= MAX_FAILED {
             failed.clear();
@@ -181,39 +181,55 @@ impl Counters {
     }
 }
 
-fn identity(cx: &CallCx, call: &OpCall) -> [u8; 32] {
-    let cursor = call.cursor.as_ref().map_or("", connector_core::Cursor::as_str);
-    canonical::digest(&[
-        cx.tenant().as_str().as_bytes(),
-        cx.connection.id.as_str().as_bytes(),
-        cx.correlation_id.as_bytes(),
-        call.operation.as_bytes(),
-        canonical::canonical(&call.args).as_bytes(),
-        cursor.as_bytes(),
-    ])
+/// What tells a call from another one, cheaply: attempts of one call carry the same context and the same arguments in the same order.
+pub(crate) fn identity(cx: &CallCx, call: &OpCall) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (cx.tenant(), &cx.connection.id, &*cx.correlation_id, &*call.operation, &call.cursor).hash(&mut hasher);
+    for (name, value) in &call.args {
+        name.hash(&mut hasher);
+        hash(value, &mut hasher);
+    }
+    hasher.finish()
 }
 
-fn is_batch(spec: &ConnectorSpec, operation: &str) -> bool {
-    spec.operations().iter().any(|op| op.batch.as_ref().is_some_and(|batch| &*batch.tool == operation))
+fn hash(value: &Value, hasher: &mut DefaultHasher) {
+    std::mem::discriminant(value).hash(hasher);
+    match value {
+        Value::Null => {}
+        Value::Bool(flag) => flag.hash(hasher),
+        Value::Number(number) => number.hash(hasher),
+        Value::String(text) => text.hash(hasher),
+        Value::Array(items) => items.iter().for_each(|item| hash(item, hasher)),
+        Value::Object(map) => map.iter().for_each(|(name, value)| {
+            name.hash(hasher);
+            hash(value, hasher);
+        }),
+    }
+}
+
+/// The operations that serve others as their batch.
+pub(crate) fn batch_tools(spec: &ConnectorSpec) -> HashSet<Arc<str>> {
+    spec.operations().iter().filter_map(|op| op.batch.as_ref()).map(|batch| batch.tool.clone()).collect()
 }
 
 /// Stands between the inner layers and the connector and sees every attempt.
 #[derive(Debug)]
 pub(crate) struct Probe {
     inner: Arc<dyn Connector>,
+    batches: HashSet<Arc<str>>,
     counters: Arc<Counters>,
 }
 
 impl Probe {
     pub(crate) fn around(inner: Arc<dyn Connector>, counters: Arc<Counters>) -> Arc<dyn Connector> {
-        Arc::new(Self { inner, counters })
+        Arc::new(Self { batches: batch_tools(inner.spec()), inner, counters })
     }
 }
 
 /// An attempt under way. Dropped before its end, it was stopped by the timeout layer.
 struct Attempt<'a> {
     counters: &'a Counters,
-    identity: Option<[u8; 32]>,
+    identity: Option<u64>,
 }
 
 impl Attempt<'_> {
@@ -240,9 +256,10 @@ impl Connector for Probe {
     }
 
     async fn call(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
-        self.counters.starts(cx, &call);
-        let attempt = Attempt { counters: &self.counters, identity: Some(identity(cx, &call)) };
-        let batch = is_batch(self.inner.spec(), &call.operation);
+        let identity = identity(cx, &call);
+        self.counters.starts(identity);
+        let attempt = Attempt { counters: &self.counters, identity: Some(identity) };
+        let batch = self.batches.contains(&call.operation);
         let result = self.inner.call(cx, call).await;
         attempt.ended(result.as_ref().err());
         if batch && result.is_ok() {

@@ -222,6 +222,17 @@ impl HubConfig {
         Err(Error::config(format!("the hub cannot be configured: {}", shown.join("; "))))
     }
 
+    /// A text of this configuration with its `${VAR}` filled, for the keys the embedding program reads itself (`state`, `listen`).
+    ///
+    /// # Errors
+    /// [`connector_core::ErrorKind::Config`] naming every missing variable and that `key` needs it.
+    pub fn fill(key: &str, text: &str, lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Result<String> {
+        let mut substitution = Substitution::new(std::sync::Arc::new(lookup));
+        let filled = substitution.fill(key, text);
+        substitution.finish()?;
+        Ok(filled)
+    }
+
     /// The problems [`HubConfig::check`] reports, each with the path of its key.
     fn problems(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();

@@ -27,7 +27,7 @@ impl HubConfig {
         }
         let config: Self = serde_saphyr::from_str(text).map_err(|error| {
             let at = error.location().map_or((0, 0), |at| (small(at.line()), small(at.column())));
-            one(file, at, String::new(), humane(&error.without_snippet().to_string()))
+            one(file, at, String::new(), humane(error.without_snippet()))
         })?;
         let problems: Vec<Diagnostic> =
             config.problems().into_iter().flat_map(|(key, message)| one(file, places.locate(&key), key, message)).collect();
@@ -57,28 +57,33 @@ fn small(number: impl TryInto<u32>) -> u32 {
     number.try_into().unwrap_or(u32::MAX)
 }
 
-/// The reader's message without the value it quotes, and with the nearest known word.
-fn humane(message: &str) -> String {
-    let message = message.split(" at line ").next().unwrap_or(message).trim();
-    let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    for (start, what) in [("unknown field", "key"), ("unknown variant", "value")] {
-        if let Some((_, rest)) = message.split_once(start) {
-            let mut names = quoted(rest).into_iter();
-            let given = connector_core::redact::printable(&names.next().unwrap_or_default(), 40);
-            let known: Vec<String> = names.collect();
-            let hint = suggest::nearest(&given, known.iter().map(String::as_str))
-                .map_or_else(|| format!("accepted: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
-            // A key is a name and may be shown; a value may be anything.
-            return if what == "key" { format!("there is no key `{given}` here; {hint}") } else { format!("this value is not accepted; {hint}") };
+/// What the reader found, without the value it quotes, and with the nearest known word.
+fn humane(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error as Found;
+    let near = |given: &str, known: &[&'static str]| {
+        suggest::nearest(given, known.iter().copied())
+            .map_or_else(|| format!("accepted: {}", known.join(", ")), |near| format!("did you mean `{near}`?"))
+    };
+    match error {
+        Found::SerdeUnknownField { field, expected, .. } => {
+            let field = connector_core::redact::printable(field, 40);
+            format!("there is no key `{field}` here; {}", near(&field, expected))
+        }
+        // A value may be anything, also a secret in the wrong place.
+        Found::SerdeUnknownVariant { variant, expected, .. } => format!("this value is not accepted; {}", near(variant, expected)),
+        Found::SerdeMissingField { field, .. } => format!("the key `{field}` is missing here"),
+        Found::SerdeInvalidType { expected, .. } | Found::SerdeInvalidValue { expected, .. } => format!("something else belongs here: {expected}"),
+        Found::InvalidScalar { ty, .. } => format!("something else belongs here: a {ty}"),
+        Found::Unexpected { expected, .. } => {
+            let expected = if expected.contains("mapping") { "keys with values, each on its own line" } else { expected };
+            format!("something else belongs here: {expected}")
+        }
+        Found::Message { msg, .. } if msg.starts_with("the setting `") => msg.clone(),
+        other => {
+            let text = other.to_string();
+            connector_core::redact::scrub(text.split(" at line ").next().unwrap_or(&text), 200)
         }
     }
-    if let Some((_, expected)) = message.split_once("expected ") {
-        return format!("this is not what belongs here; expected {expected}");
-    }
-    if message.contains("missing field") || message.contains("must be a text") || message.contains("duplicate") {
-        return message.to_owned();
-    }
-    connector_core::redact::scrub(message, 200)
 }
 
 /// Where each key and list item stands: `connections.hubspot.credential.token`, `webhook.secrets[0]`.

@@ -96,7 +96,7 @@ impl Connector for Scripted {
         let (step, n) = {
             let mut seen = self.seen.lock().unwrap();
             let key = cx.idempotency_key.as_deref().map(str::to_owned);
-            seen.push(Seen { operation: call.operation.to_string(), args: call.args.clone(), key });
+            seen.push(Seen { operation: call.operation.to_string(), args: call.args.clone().into(), key });
             let step = self.steps.lock().unwrap().get_mut(&*call.operation).and_then(VecDeque::pop_front);
             (step, seen.len())
         };
