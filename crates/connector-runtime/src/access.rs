@@ -36,8 +36,9 @@ impl AccessStage {
         let catalogue = self.catalogue.load();
         let connector = &call.loaded.connector.spec().id;
         let chosen = catalogue.connections.choose(&call.tenant, &call.workspace, connector, call.wanted.as_deref());
-        let linked = chosen.map_err(|error| match call.loaded.variables() {
-            Some(variables) if error.kind() == ErrorKind::Config => Error::config(format!("{}, or set {variables}", error.message())),
+        let linked = chosen.map_err(|error| match (&call.loaded.unresolved, call.loaded.variables()) {
+            (Some(lacks), _) if error.kind() == ErrorKind::Config => Error::config(format!("{}; {}", error.message(), lacks.message())),
+            (None, Some(variables)) if error.kind() == ErrorKind::Config => Error::config(format!("{}, or set {variables}", error.message())),
             _ => error,
         })?;
         call.linked = Some(linked.clone());

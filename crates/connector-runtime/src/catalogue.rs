@@ -39,6 +39,8 @@ pub(crate) struct Loaded {
     /// The engine that renders requests without sending them.
     pub(crate) renderer: Option<Engine>,
     pub(crate) manifest: Option<Arc<Manifest>>,
+    /// What its manifest lacks to be called: it can only be described.
+    pub(crate) unresolved: Option<Error>,
     pub(crate) resilience: ResilienceSource,
     /// The cache tags of its reads.
     pub(crate) templates: Templates,
@@ -142,10 +144,10 @@ impl Assembler {
 
     /// A connector from a manifest. A missing variable fails only if `strict`; otherwise the connector can be described, not called.
     pub(crate) fn engine(&self, id: &str, manifest: &Arc<Manifest>, hooks: &Hooks, strict: bool) -> Result<Loaded> {
-        let manifest = match env::resolve(manifest, &|name| (self.env)(name).filter(|value| !value.is_empty())) {
-            Ok(resolved) => Arc::new(resolved),
+        let (manifest, unresolved) = match env::resolve(manifest, &|name| (self.env)(name).filter(|value| !value.is_empty())) {
+            Ok(resolved) => (Arc::new(resolved), None),
             Err(error) if strict => return Err(error),
-            Err(_) => manifest.clone(),
+            Err(error) => (manifest.clone(), Some(error)),
         };
         let mut hooks = hooks.clone();
         let probe = Engine::builder(manifest.clone()).id(id).hooks(hooks.clone()).clock(self.clock().clone()).build()?;
@@ -170,7 +172,7 @@ impl Assembler {
         let resilience = self.resilience(id)?;
         let layered = self.layered(engine.clone(), &resilience);
         engine.set_outer(Arc::downgrade(&layered));
-        Ok(self.loaded(layered, Some(probe), Some(manifest), resilience))
+        Ok(Loaded { unresolved, ..self.loaded(layered, Some(probe), Some(manifest), resilience) })
     }
 
     /// A connector that is code.
@@ -197,6 +199,7 @@ impl Assembler {
             connector,
             renderer,
             manifest,
+            unresolved: None,
             resilience,
         }
     }
@@ -240,6 +243,10 @@ impl Assembler {
 
     /// Whether the environment (or nothing) is all its authentication needs.
     fn is_ready(&self, one: &Loaded) -> bool {
+        if let Some(error) = &one.unresolved {
+            tracing::debug!(connector = &*one.connector.spec().id, %error, "no connection is made from the environment");
+            return false;
+        }
         let schemes = one.auth();
         let set = |variable: &str| (self.env)(variable).is_some_and(|value| !value.is_empty());
         schemes.is_empty()

@@ -165,6 +165,33 @@ async fn a_reload_takes_a_new_version_over_and_keeps_the_last_good_one() {
 }
 
 #[tokio::test]
+async fn the_seeds_own_file_works_byte_for_byte() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let shared = std::env::var_os("CONNECTORS_SHARED").map_or_else(|| root.join("../shared"), Into::into);
+    let found = std::fs::read_dir(shared.join("seeds")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut texts = found.filter_map(|path| std::fs::read_to_string(path).ok());
+    let Some(seed) = texts.find(|text| text.contains("# integrations/custom/erp-system.yaml")) else {
+        assert!(std::env::var_os("CI").is_none(), "the seeds are absent");
+        eprintln!("skipped: the folder with the seeds is not beside the workspace");
+        return;
+    };
+    let start = seed.find("# integrations/custom/erp-system.yaml").unwrap();
+    let file = seed[start..].split("```").next().unwrap();
+    let mut server = mockito::Server::new_async().await;
+    let reply = json!({ "data": { "quantity_on_hand": 5, "warehouse": "B" } }).to_string();
+    server.mock("GET", "/inventory?sku=A-1").match_header("authorization", "Bearer erp-canary").with_body(reply).create_async().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("erp-system.yaml"), file).unwrap();
+    let runtime = Runtime::builder().config(config(folder.path())).env(env(server.url())).build().await.unwrap();
+    assert_eq!(runtime.problems(), []);
+    let reply = runtime.call(CallRequest::new("erp_get_inventory", params(json!({ "sku": "A-1" })))).await.unwrap().into_reply().unwrap();
+    assert_eq!(reply.body.to_value().unwrap(), json!({ "quantity": 5, "location": "B" }));
+    let order = CallRequest::new("erp_create_po", params(json!({ "vendor_id": "v", "items": [{ "sku": "A-1" }], "total": 9.5 })));
+    let CallOutcome::DryRun(request) = runtime.call(order.dry_run()).await.unwrap() else { panic!("a dry run sends nothing") };
+    assert_eq!(request.body, json!({ "vendor_id": "v", "items": [{ "sku": "A-1" }], "total": 9.5 }));
+}
+
+#[tokio::test]
 async fn what_a_missing_variable_stops_is_said_and_the_rest_works() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("erp-system.yaml"), ERP.replace("https://erp.internal.company.com/api", "https://${ERP_HOST}/api")).unwrap();

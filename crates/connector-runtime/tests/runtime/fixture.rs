@@ -139,6 +139,7 @@ fn op(name: &str, effect: Effect, repeat: Repeat, params: &[(&str, &str, bool)])
         approval: Approval::Policy,
         repeat,
         repeat_ttl_seconds: None,
+        absent_is_answer: false,
         lookup: None,
         scopes: Vec::new(),
         limit_class: "default".into(),
