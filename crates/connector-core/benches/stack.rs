@@ -58,6 +58,7 @@ fn nothing() -> Arc<dyn Connector> {
         approval: Approval::Policy,
         repeat: Repeat::Natural,
         repeat_ttl_seconds: None,
+        absent_is_answer: false,
         lookup: None,
         scopes: Vec::new(),
         limit_class: "default".into(),

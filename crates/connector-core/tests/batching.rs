@@ -41,14 +41,17 @@ fn connector() -> ConnectorSpec {
     spec(operations())
 }
 
-/// Knows everybody at example.com but `nobody`; refuses `broken` with an item error.
+/// Knows everybody at example.com but `nobody`; refuses `broken` with an item error. A batch answers for `alias` under another address.
 fn crm() -> Arc<Script> {
     Script::quick(connector(), |_, call| {
         if &*call.operation == "x_get" {
+            if call.args["email"].as_str().unwrap().starts_with("nobody") {
+                return fail(ErrorKind::NotFound);
+            }
             return Ok(OpReply::new(ReplyBody::Value(contact(call.args["email"].as_str().unwrap()))));
         }
         let asked: Vec<&str> = call.args["inputs"].as_array().unwrap().iter().map(|input| input["id"].as_str().unwrap()).collect();
-        let known = asked.iter().filter(|email| !email.starts_with("nobody") && !email.starts_with("broken"));
+        let known = asked.iter().filter(|email| !["nobody", "broken", "alias"].iter().any(|word| email.starts_with(word)));
         let mut reply = OpReply::new(ReplyBody::Value(json!({"results": known.map(|email| contact(email)).collect::<Vec<_>>()})));
         reply.partial = asked
             .iter()
@@ -98,6 +101,46 @@ async fn each_caller_gets_its_own_answer_or_error() {
     assert_eq!((nobody.kind(), nobody.operation()), (ErrorKind::NotFound, Some("x_get")));
     let broken = broken.unwrap_err();
     assert_eq!((broken.kind(), broken.vendor_code()), (ErrorKind::Invalid, Some("BAD")));
+}
+
+/// A contact is also found by its second address, but the batch names only the first one: the single call decides.
+#[tokio::test(start_paused = true)]
+async fn what_a_batch_does_not_answer_is_asked_alone() {
+    let script = crm();
+    let stack = stack::inner(script.clone(), &parts());
+    let cx = cx();
+    let get = |email: &str| stack.call(&cx, call_with("x_get", json!({"email": email})));
+    let (known, alias) = tokio::join!(get("ada@example.com"), get("alias@example.com"));
+    assert!(known.unwrap().meta.batched);
+    assert_eq!(alias.unwrap().body.to_value().unwrap()["properties"]["email"], "alias@example.com");
+    let sent: Vec<String> = script.sent().into_iter().map(|sent| sent.operation).collect();
+    assert_eq!(sent, ["x_batch", "x_get"]);
+}
+
+/// Where "there is none" is an answer to the single call, it is one in a batch.
+#[tokio::test(start_paused = true)]
+async fn an_absent_item_is_an_answer_where_the_single_call_says_so() {
+    let mut operations = operations();
+    operations[0].absent_is_answer = true;
+    let script = Script::quick(spec(operations), |_, _| {
+        let mut reply = OpReply::new(ReplyBody::Value(json!({"results": [contact("ada@example.com")]})));
+        reply.partial = vec![ItemError {
+            index: None,
+            key: Some("nobody@example.com".into()),
+            kind: ErrorKind::NotFound,
+            message: "there is none".into(),
+            vendor_code: None,
+            retryable: false,
+        }];
+        Ok(reply)
+    });
+    let stack = stack::inner(script, &parts());
+    let cx = cx();
+    let get = |email: &str| stack.call(&cx, call_with("x_get", json!({"email": email})).decoding::<Option<Value>>());
+    let (known, nobody) = tokio::join!(get("ada@example.com"), get("nobody@example.com"));
+    assert!(known.unwrap().into_output::<Option<Value>>().unwrap().is_some());
+    let nobody = nobody.unwrap();
+    assert!(nobody.meta.absent && nobody.into_output::<Option<Value>>().unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,11 +9,11 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Layer, forward_to_inner, path};
 use crate::{
-    connector::{Connector, OpCall, OpReply, ReplyBody, ReplyMeta},
+    connector::{Args, Connector, ItemError, OpCall, OpReply, ReplyBody, ReplyMeta},
     context::{CallCx, ConnectionId, TenantId, WorkspaceId},
     error::{Error, ErrorKind, Result},
     resilience::Batcher,
@@ -51,7 +51,7 @@ struct Group {
 #[derive(Debug, Clone)]
 struct Item {
     text: Arc<str>,
-    args: Arc<Map<String, Value>>,
+    args: Args,
     cx: Arc<CallCx>,
 }
 
@@ -109,7 +109,7 @@ impl Batching {
         let mut cx = cx.clone();
         cx.deadline = None;
         cx.idempotency_key = None;
-        Some((group, Item { text: text.into(), args: Arc::new(call.args.clone()), cx: Arc::new(cx) }))
+        Some((group, Item { text: text.into(), args: call.args.clone(), cx: Arc::new(cx) }))
     }
 
     fn batcher(&self, op: &Arc<OpSpec>, batch: &BatchSpec, group: Group) -> Arc<Batcher<Item, Answer>> {
@@ -135,7 +135,7 @@ async fn send(inner: Arc<dyn Connector>, op: Arc<OpSpec>, batch: BatchSpec, item
         meta
     };
     if let [only] = items.as_slice() {
-        let reply = inner.call(cx, OpCall::new(op.name.clone(), (*only.args).clone())).await?;
+        let reply = inner.call(cx, OpCall::new(op.name.clone(), only.args.clone())).await?;
         return Ok(HashMap::from([(only.clone(), Ok((reply.body, batched(reply.meta))))]));
     }
     let mut args = batch.args.clone();
@@ -162,22 +162,30 @@ async fn send(inner: Arc<dyn Connector>, op: Arc<OpSpec>, batch: BatchSpec, item
         // Vendors fold the case of e-mail addresses and the like; an exact match goes first.
         let result = by_text.get(&*item.text).or_else(|| by_loose_text.get(&item.text.to_lowercase()));
         let failed = || reply.partial.iter().find(|failed| failed.index == Some(at) || failed.key.as_deref() == Some(&item.text));
-        let answer = match result {
-            Some(result) => Ok((ReplyBody::Value((*result).clone()), batched(reply.meta.clone()))),
-            None => Err(match failed() {
-                Some(failed) => {
-                    let error = Error::new(failed.kind, failed.message.clone());
-                    match &failed.vendor_code {
-                        Some(code) => error.with_vendor_code(code.clone()),
-                        None => error,
-                    }
-                }
-                None => Error::new(ErrorKind::NotFound, format!("there is none with this `{}`", batch.by)),
-            }),
+        let answer = match (result, failed()) {
+            (Some(result), _) => Ok((ReplyBody::Value((*result).clone()), batched(reply.meta.clone()))),
+            (None, Some(failed)) if failed.kind == ErrorKind::NotFound && op.absent_is_answer => {
+                Ok((ReplyBody::Empty, ReplyMeta { absent: true, ..batched(reply.meta.clone()) }))
+            }
+            (None, Some(failed)) => Err(item_error(failed)),
+            // The vendor may know the thing under another value of the key (a second e-mail address): only the single call can tell.
+            (None, None) => {
+                let single = inner.call(&item.cx, OpCall::new(op.name.clone(), (*item.args).clone())).await;
+                single.map(|reply| (reply.body, reply.meta))
+            }
         };
         found.insert(item.clone(), answer);
     }
     Ok(found)
+}
+
+/// What the batch says about one failed item, as the single call would say it.
+fn item_error(failed: &ItemError) -> Error {
+    let error = Error::new(failed.kind, failed.message.clone());
+    match &failed.vendor_code {
+        Some(code) => error.with_vendor_code(code.clone()),
+        None => error,
+    }
 }
 
 /// Puts the value in the place of `{name}` in a shape. A placeholder that is the whole text keeps the value's type.

@@ -1,6 +1,13 @@
 //! Retrying any async function: [`with_retry`]. [`crate::layer::RetryLayer`] does the same for operations, with all they declare.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use backon::Retryable as _;
 
@@ -110,18 +117,16 @@ where
     F: FnMut(Attempt) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let sends = std::cell::Cell::new(0u32);
+    // An atomic, so that the whole future can move between threads.
+    let sends = AtomicU32::new(0);
     let backoff =
         FullJitterBuilder::new(policy.base_delay, policy.max_delay).with_retries(policy.max_attempts.saturating_sub(1) as usize).with_rng(rng);
-    let send = || {
-        sends.set(sends.get() + 1);
-        operation(Attempt { number: sends.get() })
-    };
+    let send = || operation(Attempt { number: sends.fetch_add(1, Ordering::Relaxed) + 1 });
     let result = send
         .retry(backoff)
         .when(|error: &E| {
             let most = if error.is_timeout() { policy.timeout_attempts } else { policy.max_attempts };
-            sends.get() < most && !matches!(error.retry(), Retry::Never | Retry::Exhausted)
+            sends.load(Ordering::Relaxed) < most && !matches!(error.retry(), Retry::Never | Retry::Exhausted)
         })
         // backon asks once more when the retries are spent, with no delay; answering with one would retry for ever.
         .adjust(|error: &E, delay: Option<Duration>| {
@@ -134,8 +139,8 @@ where
         })
         .await;
     result.map_err(|error| match error.retry() {
-        Retry::Soon => error.exhausted(sends.get()),
-        Retry::After(floor) if floor <= policy.inline_wait => error.exhausted(sends.get()),
+        Retry::Soon => error.exhausted(sends.load(Ordering::Relaxed)),
+        Retry::After(floor) if floor <= policy.inline_wait => error.exhausted(sends.load(Ordering::Relaxed)),
         _ => error,
     })
 }

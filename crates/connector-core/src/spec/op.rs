@@ -233,6 +233,8 @@ pub struct OpSpec {
     pub inverse: Option<InverseSpec>,
     /// Its parameters in order.
     pub params: Vec<ParamSpec>,
+    /// Whether "there is none" is an answer (`null`) and not an error.
+    pub absent_is_answer: bool,
     /// JSON Schema (2020-12) of the arguments: an object that refuses unknown keys.
     pub input_schema: Value,
     /// JSON Schema of the output.

@@ -122,7 +122,7 @@ impl Connector for Script {
             sent.push(Sent {
                 at: Instant::now(),
                 operation: call.operation.to_string(),
-                args: call.args.clone(),
+                args: call.args.clone().into(),
                 key: cx.idempotency_key.as_deref().map(str::to_owned),
                 deadline: cx.deadline,
             });
@@ -152,6 +152,7 @@ pub fn op(name: &str, effect: Effect, repeat: Repeat) -> OpSpec {
         approval: Approval::Policy,
         repeat,
         repeat_ttl_seconds: None,
+        absent_is_answer: false,
         lookup: None,
         scopes: Vec::new(),
         limit_class: "default".into(),

@@ -53,6 +53,7 @@ pub(super) fn operation(manifest: &Manifest, tool: &Tool) -> OpSpec {
             args: inverse.args.iter().map(|(name, path)| (name.as_str().into(), path.clone())).collect(),
         }),
         params: params(tool),
+        absent_is_answer: !tool.none_on.is_empty(),
         input_schema: schema::input(manifest, tool),
         output_schema: schema::output(manifest, tool),
         endpoint: endpoint(tool),
