@@ -1,9 +1,9 @@
 //! What a person or a script sees: exit codes, errors, JSON and tables.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
-use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use connector_core::{Error, ErrorKind};
 use serde::Serialize;
 
@@ -31,6 +31,9 @@ pub(crate) fn exit_code(error: &Error) -> u8 {
 
 /// Prints an error with what to do about it, and gives its exit code.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
+    if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
     match error.downcast_ref::<Error>() {
         Some(ours) => {
             eprintln!("error: {ours}");
@@ -49,18 +52,29 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     }
 }
 
+/// Prints a text as it is. A reader that went away (`| head`) is no failure: [`failure`] ends quietly then.
+pub(crate) fn text(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Prints a line.
+pub(crate) fn line(line: &str) -> Result<()> {
+    text(&format!("{line}\n"))
+}
+
 /// Prints one JSON document.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    line(&serde_json::to_string_pretty(value)?)
 }
 
 /// Prints a table.
-pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     for row in rows {
         table.add_row(row);
     }
-    println!("{table}");
+    line(&table.to_string())
 }

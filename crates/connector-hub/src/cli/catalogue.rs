@@ -21,7 +21,7 @@ pub(super) async fn connectors(setup: &Setup, as_json: bool) -> Result<ExitCode>
             let auth: Vec<&str> = spec.auth.iter().map(|auth| auth.kind()).collect();
             vec![spec.id.to_string(), spec.version.clone(), spec.operations().len().to_string(), auth.join(", "), spec.summary.clone()]
         });
-        output::table(&["connector", "version", "tools", "auth", "what"], rows);
+        output::table(&["connector", "version", "tools", "auth", "what"], rows)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -42,7 +42,7 @@ pub(super) async fn describe(setup: &Setup, id: &str, as_json: bool) -> Result<E
     if as_json {
         output::json(&**spec)?
     } else {
-        print!("{}", connector_manifest::sheet::markdown(spec))
+        output::text(&connector_manifest::sheet::markdown(spec))?
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -61,7 +61,7 @@ pub(super) async fn tools(setup: &Setup, connector: Option<&str>, as_json: bool)
             let approval = if op.effect == connector_core::spec::Effect::Read { "–" } else { approval };
             vec![op.name.to_string(), op.effect.as_str().to_owned(), approval.to_owned(), first_sentence(&op.summary)]
         });
-        output::table(&["tool", "effect", "approval", "what"], rows);
+        output::table(&["tool", "effect", "approval", "what"], rows)?;
     }
     Ok(if tools.is_empty() { ExitCode::from(NOTHING) } else { ExitCode::SUCCESS })
 }

@@ -56,7 +56,7 @@ pub(super) async fn run(setup: &Setup, command: ConfigCommand, as_json: bool) ->
             let connectors = if line.connectors == all { "all".to_owned() } else { line.connectors.join(", ") };
             vec![line.key.to_owned(), line.value.to_string(), line.origin.clone(), connectors]
         });
-        output::table(&["setting", "value", "from", "connectors"], rows);
+        output::table(&["setting", "value", "from", "connectors"], rows)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -24,7 +24,7 @@ pub(super) async fn run(setup: &Setup, as_json: bool) -> Result<ExitCode> {
     } else if health.is_empty() {
         eprintln!("there are no connections; add some to hub.yaml or set the connectors' environment variables (`describe CONNECTOR` names them)");
     } else {
-        output::table(&crate::http::HEALTH_COLUMNS, health.iter().map(crate::http::health_row));
+        output::table(&crate::http::HEALTH_COLUMNS, health.iter().map(crate::http::health_row))?;
     }
     Ok(match health.iter().any(|connection| connection.state == HealthState::Down) {
         _ if health.is_empty() => ExitCode::from(NOTHING),

@@ -50,7 +50,7 @@ pub(super) fn run(command: ManifestCommand, as_json: bool) -> Result<ExitCode> {
         ManifestCommand::Check { paths } => check(&paths, as_json),
         ManifestCommand::Render { path, tool } => render(&path, tool.as_deref()),
         ManifestCommand::New { id, name, base_url } => {
-            print!("{}", connector_manifest::new_manifest_template(&id, &name, &base_url));
+            output::text(&connector_manifest::new_manifest_template(&id, &name, &base_url))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -73,10 +73,10 @@ fn check(paths: &[PathBuf], as_json: bool) -> Result<ExitCode> {
         output::json(&all)?;
     } else {
         for diagnostic in &all {
-            println!("{diagnostic}");
+            output::line(&diagnostic.to_string())?;
         }
         if errors == 0 {
-            println!("{} manifest(s) with {tools} tool(s) are fine", paths.len());
+            output::line(&format!("{} manifest(s) with {tools} tool(s) are fine", paths.len()))?;
         }
     }
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(USAGE) })

@@ -76,9 +76,9 @@ pub(super) async fn dlq(setup: &Setup, command: DlqCommand, as_json: bool) -> Re
             if as_json {
                 output::json(&jobs)?;
             } else if jobs.is_empty() {
-                println!("no dead letters");
+                output::line("no dead letters")?;
             } else {
-                output::table(&["id", "queue", "what", "attempts", "class", "why"], jobs.iter().map(job_row));
+                output::table(&["id", "queue", "what", "attempts", "class", "why"], jobs.iter().map(job_row))?;
             }
         }
         DlqCommand::Show { id } => {
@@ -118,7 +118,7 @@ fn report(done: u32, what: &str, as_json: bool) -> Result<ExitCode> {
     if as_json {
         output::json(&json!({ "count": done, "done": what }))?;
     } else {
-        println!("{done} {what}");
+        output::line(&format!("{done} {what}"))?;
     }
     Ok(if done == 0 { ExitCode::from(NOTHING) } else { ExitCode::SUCCESS })
 }
@@ -137,9 +137,9 @@ pub(super) async fn events(setup: &Setup, command: EventsCommand, as_json: bool)
             if as_json {
                 output::json(&events)?;
             } else if events.is_empty() {
-                println!("no events");
+                output::line("no events")?;
             } else {
-                output::table(&["number", "connector", "workspace", "kind", "id", "again", "flags"], events.iter().map(event_row));
+                output::table(&["number", "connector", "workspace", "kind", "id", "again", "flags"], events.iter().map(event_row))?;
             }
         }
         EventsCommand::Show { seq } => {
@@ -149,7 +149,7 @@ pub(super) async fn events(setup: &Setup, command: EventsCommand, as_json: bool)
         }
         EventsCommand::Replay { seq } => {
             let job = runtime.store().replay(&tenant, seq).await?.ok_or_else(|| no_such("event", seq))?;
-            if as_json { output::json(&json!({ "job_id": job }))? } else { println!("event {seq} is queued again as job {job}") }
+            if as_json { output::json(&json!({ "job_id": job }))? } else { output::line(&format!("event {seq} is queued again as job {job}"))? }
         }
     }
     Ok(ExitCode::SUCCESS)

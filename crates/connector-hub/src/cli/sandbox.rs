@@ -24,7 +24,7 @@ pub(super) async fn run(listen: SocketAddr, vendors: &[String], faults: Faults, 
         output::table(
             &["vendor", "base URL", "credentials for tests"],
             rows.iter().map(|row| vec![row.vendor.to_owned(), row.base_url.clone(), credentials(row)]),
-        );
+        )?;
         eprintln!("the sandbox runs until Ctrl-C; its control API is at http://{}/_sandbox/", sandbox.addr());
     }
     tokio::signal::ctrl_c().await?;
