@@ -11,8 +11,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+pub use crate::args::Args;
 use crate::{
     context::CallCx,
     delta::DeltaSource,
@@ -90,7 +91,7 @@ pub struct OpCall {
     /// The operation's name.
     pub operation: Arc<str>,
     /// Its arguments.
-    pub args: Map<String, Value>,
+    pub args: Args,
     /// Where to go on in a listing.
     pub cursor: Option<Cursor>,
     /// How to read the reply while it can still be retried; `None` leaves it as bytes.
@@ -99,8 +100,8 @@ pub struct OpCall {
 
 impl OpCall {
     /// A call whose reply stays bytes until somebody asks.
-    pub fn new(operation: impl Into<Arc<str>>, args: Map<String, Value>) -> Self {
-        Self { operation: operation.into(), args, cursor: None, decode: None }
+    pub fn new(operation: impl Into<Arc<str>>, args: impl Into<Args>) -> Self {
+        Self { operation: operation.into(), args: args.into(), cursor: None, decode: None }
     }
 
     /// Goes on from this cursor.

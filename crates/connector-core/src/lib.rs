@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod args;
 pub mod auth;
 pub mod client;
 pub mod clock;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     client::Client,
-    connector::{Cursor, Decode, ItemError, OpCall, OpReply, ReplyMeta},
+    connector::{Args, Connector, Cursor, Decode, ItemError, OpCall, OpReply, ReplyMeta},
     context::{Actor, CallCx},
     error::{Error, Result},
 };
@@ -39,7 +39,7 @@ pub trait ListOperation: Operation {
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Call<O> {
-    client: Client,
+    connector: Arc<dyn Connector>,
     cx: CallCx,
     operation: O,
     cursor: Option<Cursor>,
@@ -61,7 +61,7 @@ pub struct Page<T> {
 impl<O: Operation> Call<O> {
     /// A call of `operation` through `client` in the client's own context.
     pub fn new(client: &Client, operation: O) -> Self {
-        Self { cx: client.cx().clone(), client: client.clone(), operation, cursor: None }
+        Self { cx: client.cx().clone(), connector: client.connector().clone(), operation, cursor: None }
     }
 
     /// Sets optional arguments through the operation's own setters: `.with(|op| op.limit(10))`.
@@ -106,8 +106,8 @@ impl<O: Operation> Call<O> {
     /// Whatever the connector reports, after the policy's retries.
     pub async fn send(self) -> Result<Page<O::Output>> {
         let args = arguments(&self.operation)?;
-        let call = OpCall::new(O::NAME, args).with_cursor(self.cursor).decoding::<O::Output>();
-        let reply = self.client.connector().call(&self.cx, call).await?;
+        let call = OpCall::new(name::<O>(&*self.connector), args).with_cursor(self.cursor).decoding::<O::Output>();
+        let reply = self.connector.call(&self.cx, call).await?;
         page(reply)
     }
 
@@ -134,7 +134,7 @@ impl<O: Operation> Call<O> {
         O: 'static,
     {
         // A vendor that names a page twice sends its reader in circles; the hashes of all cursors seen are small beside one page.
-        let start = arguments(&self.operation).map(|args| Walk { client: self.client, cx: self.cx, args, seen: HashSet::new() });
+        let start = arguments(&self.operation).map(|args| Walk { connector: self.connector, cx: self.cx, args, seen: HashSet::new() });
         stream::try_unfold((Some(self.cursor), start), move |(cursor, walk)| async move {
             let Some(cursor) = cursor else { return Ok(None) };
             let mut walk = walk?;
@@ -156,16 +156,16 @@ impl<O: Operation> Call<O> {
 
 /// A listing on its way from page to page.
 struct Walk {
-    client: Client,
+    connector: Arc<dyn Connector>,
     cx: CallCx,
-    args: serde_json::Map<String, Value>,
+    args: Args,
     seen: HashSet<u64>,
 }
 
 impl Walk {
     async fn next<O: Operation>(&mut self, cursor: Option<Cursor>, decode: Decode) -> Result<OpReply> {
-        let call = OpCall { decode: Some(decode), ..OpCall::new(O::NAME, self.args.clone()).with_cursor(cursor) };
-        let reply = self.client.connector().call(&self.cx, call).await?;
+        let call = OpCall { decode: Some(decode), ..OpCall::new(name::<O>(&*self.connector), self.args.clone()).with_cursor(cursor) };
+        let reply = self.connector.call(&self.cx, call).await?;
         if let Some(next) = &reply.next
             && !self.seen.insert(next.mark())
         {
@@ -185,10 +185,15 @@ impl<O: Operation + 'static> IntoFuture for Call<O> {
     }
 }
 
-fn arguments<O: Operation>(operation: &O) -> Result<serde_json::Map<String, Value>> {
+/// The operation's name as the connector keeps it, so that no call has to allocate it.
+fn name<O: Operation>(connector: &dyn Connector) -> Arc<str> {
+    connector.spec().operation(O::NAME).map_or_else(|| O::NAME.into(), |op| op.name.clone())
+}
+
+fn arguments<O: Operation>(operation: &O) -> Result<Args> {
     match serde_json::to_value(operation) {
-        Ok(Value::Object(args)) => Ok(args),
-        Ok(Value::Null) => Ok(serde_json::Map::new()),
+        Ok(Value::Object(args)) => Ok(args.into()),
+        Ok(Value::Null) => Ok(Args::default()),
         Ok(_) => Err(Error::internal(format!("the arguments of `{}` are not an object", O::NAME))),
         Err(error) => Err(Error::invalid(format!("the arguments of `{}` cannot be written as JSON", O::NAME)).with_source(error)),
     }

@@ -28,7 +28,7 @@ impl NativeOperation for EnsureProperty {
         let mut found = engine.call_value(cx, "hubspot_get_property", which.clone()).await?;
         let mut created = false;
         if found.is_null() {
-            match engine.call_value(cx, "hubspot_create_property", Value::Object(call.args.clone())).await {
+            match engine.call_value(cx, "hubspot_create_property", call.args.clone().into()).await {
                 Ok(property) => {
                     found = property;
                     created = true;
