@@ -10,7 +10,9 @@ use super::Engine;
 
 /// An operation written in Rust because a request template cannot say it: several requests, a look before a write, an upload.
 ///
-/// It makes its requests through [`Engine::call_value`] and [`Engine::send_raw`], so each of them is limited, retried and counted like any other.
+/// It makes its requests through [`Engine::call_value`], so each of them is limited, retried and counted like any other; such an operation
+/// says `limit_class: composed` and takes no turn of its own. Requests through [`Engine::send_raw`] are sent as they are: an operation made of
+/// those is limited and retried as a whole.
 #[async_trait]
 pub trait NativeOperation: Debug + Send + Sync + 'static {
     /// Carries it out.
