@@ -30,7 +30,12 @@ impl Engine {
         if tool.raw {
             return bytes(meta, &raw, call.decode);
         }
-        if tool.nothing || (raw.body.is_empty() && (!tool.promises || says_nothing(raw.status))) {
+        if tool.nothing {
+            // What nobody reads still tells who answered: a gateway's page in a 200 means that nothing was done.
+            not_a_web_page(&raw)?;
+            return nothing(meta, call.decode);
+        }
+        if raw.body.is_empty() && (!tool.promises || says_nothing(raw.status)) {
             return nothing(meta, call.decode);
         }
         if raw.body.is_empty() {
@@ -118,15 +123,25 @@ fn output(tool: &HttpTool, raw: RawReply, decode: Option<Decode>) -> Result<(Rep
 
 /// A login page or a proxy's error in a 200 is recognised before anybody tries to read it as data.
 fn looks_like_json(raw: &RawReply) -> Result<()> {
-    let first = raw.body.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first.is_some_and(|byte| matches!(byte, b'{' | b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9')) {
+    if first_byte(raw).is_some_and(|byte| matches!(byte, b'{' | b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9')) {
         return Ok(());
     }
+    not_a_web_page(raw)?;
+    Err(unreadable(raw, "the vendor's answer is not JSON"))
+}
+
+fn not_a_web_page(raw: &RawReply) -> Result<()> {
+    if first_byte(raw) != Some(b'<') {
+        return Ok(());
+    }
+    Err(unreadable(raw, "the vendor answered with a web page, not with data; is the base URL a login page?"))
+}
+
+fn first_byte(raw: &RawReply) -> Option<u8> {
+    raw.body.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+}
+
+fn unreadable(raw: &RawReply, what: &'static str) -> Error {
     let content_type = raw.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
-    let what = if first == Some(&b'<') {
-        "the vendor answered with a web page, not with data; is the base URL a login page?"
-    } else {
-        "the vendor's answer is not JSON"
-    };
-    Err(Error::protocol(what).with_status(raw.status).with_context("content_type", connector_core::redact::printable(content_type, 60)))
+    Error::protocol(what).with_status(raw.status).with_context("content_type", connector_core::redact::printable(content_type, 60))
 }

@@ -61,6 +61,17 @@ async fn what_is_not_json_is_a_protocol_failure_whatever_the_tool_makes_of_it() 
 }
 
 #[tokio::test]
+async fn a_web_page_is_no_success_even_where_nobody_reads_the_answer() {
+    for page in ["<!DOCTYPE html><html><form action=/login>", "\r\n  <html>"] {
+        let step = Step::text(200, "text/html; charset=utf-8", page);
+        let error = run(&over(TOOLS, Replay::new([step])), "shop_none", json!({})).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    }
+    let step = Step::text(200, "application/json", r#"{"ok":true}"#);
+    assert!(run(&over(TOOLS, Replay::new([step])), "shop_none", json!({})).await.unwrap().body.to_value().unwrap().is_null());
+}
+
+#[tokio::test]
 async fn an_empty_200_is_no_answer_where_one_was_promised() {
     for tool in ["shop_thing", "shop_list", "shop_map", "shop_select"] {
         let error = run(&over(TOOLS, Replay::new([Step::empty(200)])), tool, json!({})).await.expect_err(tool);
