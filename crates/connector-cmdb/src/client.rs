@@ -1,17 +1,13 @@
-//! A client for one CMDB, for programs that use this crate alone. Owns putting engine, layers and connection together; a hub does that itself.
+//! A client for one CMDB, for programs that use this crate alone. Owns the words of CMDBs and the further profiles; putting the client
+//! together is [`ClientBuilder`]'s.
 
 use std::sync::Arc;
 
-use connector_core::{
-    CallCx, Client, Result,
-    auth::AuthProvider,
-    layer::{StackParts, stack},
-    transport::Transport,
-};
-use connector_manifest::{ConnectionOptions, Engine, connection};
+use connector_core::{Client, Result, auth::AuthProvider, credential::Credential, layer::StackParts, transport::Transport};
+use connector_manifest::{ClientBuilder, process_env};
 use secrecy::SecretString;
 
-use crate::{ID, hooks_with, manifest};
+use crate::{ID, hooks, hooks_with, manifest};
 
 /// A CMDB. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,22 +52,26 @@ impl Cmdb {
 }
 
 /// Puts a [`Cmdb`] together. Mistakes come out of [`CmdbBuilder::build`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CmdbBuilder {
-    credential: Vec<(&'static str, SecretString)>,
-    options: ConnectionOptions,
+    client: ClientBuilder,
     profiles: Vec<String>,
-    transport: Option<Arc<dyn Transport>>,
-    auth: Option<Arc<dyn AuthProvider>>,
-    parts: Option<StackParts>,
+}
+
+impl Default for CmdbBuilder {
+    fn default() -> Self {
+        let client = ClientBuilder::new(ID, manifest(), hooks()).env(process_env);
+        #[cfg(feature = "http")]
+        let client = client.ports(connector_http::standalone);
+        Self { client, profiles: Vec::new() }
+    }
 }
 
 impl CmdbBuilder {
     /// The profile: `netbox`, `servicenow`, or one added by [`CmdbBuilder::add_profile`].
     #[must_use]
-    pub fn profile(mut self, name: impl Into<String>) -> Self {
-        self.options.settings.insert("profile".into(), name.into());
-        self
+    pub fn profile(self, name: impl Into<String>) -> Self {
+        self.with(|client| client.setting("profile", name))
     }
 
     /// A further profile as YAML; see `profiles/README.md`. One of the same name as a built-in one replaces it.
@@ -83,95 +83,49 @@ impl CmdbBuilder {
 
     /// Where the CMDB is.
     #[must_use]
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.options.base_url = Some(url.into());
-        self
+    pub fn base_url(self, url: impl Into<String>) -> Self {
+        self.with(|client| client.base_url(url))
     }
 
-    /// The fields of the credential: `token`; `key`; `username` and `password`; or `client_id` and `client_secret`.
+    /// The fields of the credential: `token`; `key`; `username` and `password`; or `client_id` and `client_secret`. Used with the feature
+    /// `http`; without it, [`CmdbBuilder::auth`] is what counts.
     #[must_use]
-    pub fn credential(mut self, fields: impl IntoIterator<Item = (&'static str, SecretString)>) -> Self {
-        self.credential = fields.into_iter().collect();
-        self
+    pub fn credential(self, fields: impl IntoIterator<Item = (&'static str, SecretString)>) -> Self {
+        self.with(|client| client.secret(Credential::new(fields)))
     }
 
     /// How requests are sent, if not by the shared HTTP transport.
     #[must_use]
-    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
-        self.transport = Some(transport);
-        self
+    pub fn transport(self, transport: Arc<dyn Transport>) -> Self {
+        self.with(|client| client.transport(transport))
     }
 
     /// How requests are authenticated, if not with the credential.
     #[must_use]
-    pub fn auth(mut self, auth: Arc<dyn AuthProvider>) -> Self {
-        self.auth = Some(auth);
-        self
+    pub fn auth(self, auth: Arc<dyn AuthProvider>) -> Self {
+        self.with(|client| client.auth(auth))
     }
 
     /// Retries, limits, breakers and the clock, if not the defaults.
     #[must_use]
-    pub fn resilience(mut self, parts: StackParts) -> Self {
-        self.parts = Some(parts);
-        self
+    pub fn resilience(self, parts: StackParts) -> Self {
+        self.with(|client| client.resilience(parts))
     }
 
     /// The client.
     ///
     /// # Errors
-    /// [`connector_core::ErrorKind::Config`] for a base URL or a profile that is none, or if there is no transport and the feature `http` is off.
-    pub fn build(mut self) -> Result<Cmdb> {
-        let manifest = manifest();
-        let transport = self.take_transport()?;
-        let auth = self.take_auth(&transport)?;
-        let lookup = |name: &str| std::env::var(name).ok();
-        let connection = connection(&manifest, ID, std::mem::take(&mut self.options), &lookup)?;
-        let hooks = hooks_with(self.profiles.iter().map(String::as_str))?;
-        let parts = self.parts.unwrap_or_default();
-        let engine = Engine::builder(manifest).hooks(hooks).transport(transport).auth(auth).clock(parts.clock.clone()).build()?;
-        let engine = Arc::new(engine);
-        let layered = stack::inner(engine.clone(), &parts);
-        engine.set_outer(Arc::downgrade(&layered));
-        Ok(Cmdb { client: Client::new(layered, CallCx::new(Arc::new(connection))) })
-    }
-
-    #[cfg(feature = "http")]
-    fn take_transport(&mut self) -> Result<Arc<dyn Transport>> {
-        match self.transport.take() {
-            Some(transport) => Ok(transport),
-            None => Ok(connector_http::HttpTransport::shared()?),
+    /// [`connector_core::ErrorKind::Config`] for a base URL or a profile that is none, or if there is no transport or provider and the
+    /// feature `http` is off.
+    pub fn build(self) -> Result<Cmdb> {
+        let Self { mut client, profiles } = self;
+        if !profiles.is_empty() {
+            client = client.hooks(hooks_with(profiles.iter().map(String::as_str))?);
         }
+        client.build().map(Cmdb::from_client)
     }
 
-    #[cfg(not(feature = "http"))]
-    fn take_transport(&mut self) -> Result<Arc<dyn Transport>> {
-        self.transport
-            .take()
-            .ok_or_else(|| connector_core::Error::config("without the feature `http`, a CMDB client needs a transport: `builder().transport(..)`"))
-    }
-
-    #[cfg(feature = "http")]
-    fn take_auth(&mut self, transport: &Arc<dyn Transport>) -> Result<Arc<dyn AuthProvider>> {
-        use connector_core::credential::{Credential, CredentialStore, MemoryCredentials};
-        use connector_http::{Auth, AuthDeps, EnvCredentials};
-
-        if let Some(auth) = self.auth.take() {
-            return Ok(auth);
-        }
-        let manifest = manifest();
-        let fields = std::mem::take(&mut self.credential);
-        let store: Arc<dyn CredentialStore> = if fields.is_empty() {
-            Arc::new(EnvCredentials::for_specs(ID, &manifest.auth))
-        } else {
-            Arc::new(MemoryCredentials::with(ID, Credential::new(fields)))
-        };
-        Ok(Auth::for_spec(&manifest.auth, store, AuthDeps::new(transport.clone())))
-    }
-
-    #[cfg(not(feature = "http"))]
-    fn take_auth(&mut self, _: &Arc<dyn Transport>) -> Result<Arc<dyn AuthProvider>> {
-        self.auth
-            .take()
-            .ok_or_else(|| connector_core::Error::config("without the feature `http`, a CMDB client needs a provider: `builder().auth(..)`"))
+    fn with(self, change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
+        Self { client: change(self.client), ..self }
     }
 }

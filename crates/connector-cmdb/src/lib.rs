@@ -8,23 +8,16 @@ mod profile;
 mod system;
 mod walk;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use connector_core::{Result, auth::AuthProvider, transport::Transport};
-use connector_manifest::{Engine, Hooks, Manifest};
+use connector_manifest::{Engine, Hooks};
 
 pub use client::{Cmdb, CmdbBuilder};
-pub use generated::{models, ops};
+pub use generated::{manifest, models, ops};
 
 /// The connector's id: crate suffix, feature, folder and tool prefix.
 pub const ID: &str = "cmdb";
-
-/// The manifest everything follows from.
-pub fn manifest() -> Arc<Manifest> {
-    static MANIFEST: LazyLock<Arc<Manifest>> =
-        LazyLock::new(|| Arc::new(Manifest::from_json(generated::SPEC).expect("generated/spec.json is what codegen wrote")));
-    MANIFEST.clone()
-}
 
 /// The neutral operations over the built-in profiles.
 pub fn hooks() -> Hooks {

@@ -6,6 +6,7 @@ mod client;
 mod egress;
 mod fault;
 mod oauth2;
+mod standalone;
 #[cfg(test)]
 mod testing;
 mod tls;
@@ -14,3 +15,4 @@ pub use auth::{AUTH_SETTING, Auth, AuthDeps, EnvCredentials};
 pub use client::{HttpTransport, HttpTransportBuilder};
 pub use egress::{EGRESS_ALLOW, EgressPolicy};
 pub use oauth2::TOKEN_URL_SETTING;
+pub use standalone::standalone;

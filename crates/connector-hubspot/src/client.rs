@@ -1,15 +1,10 @@
-//! A client for one HubSpot account, for programs that use this crate alone. Owns putting engine, layers and connection together;
-//! a hub does that itself.
+//! A client for one HubSpot account, for programs that use this crate alone. Owns the words HubSpot's users know; putting the client
+//! together is [`ClientBuilder`]'s.
 
 use std::sync::Arc;
 
-use connector_core::{
-    CallCx, Client, Result,
-    auth::AuthProvider,
-    layer::{StackParts, stack},
-    transport::Transport,
-};
-use connector_manifest::{ConnectionOptions, Engine, connection};
+use connector_core::{Client, Result, auth::AuthProvider, credential::Credential, layer::StackParts, transport::Transport};
+use connector_manifest::{ClientBuilder, process_env};
 use secrecy::SecretString;
 
 use crate::{ID, hooks, manifest};
@@ -72,111 +67,61 @@ impl HubSpot {
 }
 
 /// Puts a [`HubSpot`] together. Mistakes come out of [`HubSpotBuilder::build`].
-#[derive(Debug, Default)]
-pub struct HubSpotBuilder {
-    token: Option<SecretString>,
-    options: ConnectionOptions,
-    transport: Option<Arc<dyn Transport>>,
-    auth: Option<Arc<dyn AuthProvider>>,
-    parts: Option<StackParts>,
+#[derive(Debug)]
+pub struct HubSpotBuilder(ClientBuilder);
+
+impl Default for HubSpotBuilder {
+    fn default() -> Self {
+        let builder = ClientBuilder::new(ID, manifest(), hooks()).env(process_env);
+        #[cfg(feature = "http")]
+        let builder = builder.ports(connector_http::standalone);
+        Self(builder)
+    }
 }
 
 impl HubSpotBuilder {
-    /// The private app token or service key.
+    /// The private app token or service key. Used with the feature `http`; without it, [`HubSpotBuilder::auth`] is what counts.
     #[must_use]
-    pub fn token(mut self, token: impl Into<SecretString>) -> Self {
-        self.token = Some(token.into());
-        self
+    pub fn token(self, token: impl Into<SecretString>) -> Self {
+        Self(self.0.secret(Credential::new([("token", token.into())])))
     }
 
     /// Where the API is, if not at `https://api.hubapi.com`.
     #[must_use]
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.options.base_url = Some(url.into());
-        self
+    pub fn base_url(self, url: impl Into<String>) -> Self {
+        Self(self.0.base_url(url))
     }
 
     /// The account's IANA time zone: daily allowances reset at its midnight.
     #[must_use]
-    pub fn timezone(mut self, zone: impl Into<String>) -> Self {
-        self.options.settings.insert("timezone".into(), zone.into());
-        self
+    pub fn timezone(self, zone: impl Into<String>) -> Self {
+        Self(self.0.setting("timezone", zone))
     }
 
     /// How requests are sent, if not by the shared HTTP transport.
     #[must_use]
-    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
-        self.transport = Some(transport);
-        self
+    pub fn transport(self, transport: Arc<dyn Transport>) -> Self {
+        Self(self.0.transport(transport))
     }
 
     /// How requests are authenticated, if not with the token.
     #[must_use]
-    pub fn auth(mut self, auth: Arc<dyn AuthProvider>) -> Self {
-        self.auth = Some(auth);
-        self
+    pub fn auth(self, auth: Arc<dyn AuthProvider>) -> Self {
+        Self(self.0.auth(auth))
     }
 
     /// Retries, limits, breakers and the clock, if not the defaults.
     #[must_use]
-    pub fn resilience(mut self, parts: StackParts) -> Self {
-        self.parts = Some(parts);
-        self
+    pub fn resilience(self, parts: StackParts) -> Self {
+        Self(self.0.resilience(parts))
     }
 
     /// The client.
     ///
     /// # Errors
-    /// [`connector_core::ErrorKind::Config`] for a base URL that is none, or if there is no transport and the feature `http` is off.
-    pub fn build(mut self) -> Result<HubSpot> {
-        let manifest = manifest();
-        let transport = self.take_transport()?;
-        let auth = self.take_auth(&transport)?;
-        let lookup = |name: &str| std::env::var(name).ok();
-        let connection = connection(&manifest, ID, std::mem::take(&mut self.options), &lookup)?;
-        let parts = self.parts.unwrap_or_default();
-        let engine = Engine::builder(manifest).hooks(hooks()).transport(transport).auth(auth).clock(parts.clock.clone()).build()?;
-        let engine = Arc::new(engine);
-        let layered = stack::inner(engine.clone(), &parts);
-        engine.set_outer(Arc::downgrade(&layered));
-        Ok(HubSpot { client: Client::new(layered, CallCx::new(Arc::new(connection))) })
-    }
-
-    #[cfg(feature = "http")]
-    fn take_transport(&mut self) -> Result<Arc<dyn Transport>> {
-        match self.transport.take() {
-            Some(transport) => Ok(transport),
-            None => Ok(connector_http::HttpTransport::shared()?),
-        }
-    }
-
-    #[cfg(not(feature = "http"))]
-    fn take_transport(&mut self) -> Result<Arc<dyn Transport>> {
-        self.transport
-            .take()
-            .ok_or_else(|| connector_core::Error::config("without the feature `http`, a HubSpot client needs a transport: `builder().transport(..)`"))
-    }
-
-    #[cfg(feature = "http")]
-    fn take_auth(&mut self, transport: &Arc<dyn Transport>) -> Result<Arc<dyn AuthProvider>> {
-        use connector_core::credential::{Credential, CredentialStore, MemoryCredentials};
-        use connector_http::{Auth, AuthDeps, EnvCredentials};
-
-        if let Some(auth) = self.auth.take() {
-            return Ok(auth);
-        }
-        let manifest = manifest();
-        let store: Arc<dyn CredentialStore> = match self.token.take() {
-            Some(token) => Arc::new(MemoryCredentials::with(ID, Credential::new([("token", token)]))),
-            None => Arc::new(EnvCredentials::for_specs(ID, &manifest.auth)),
-        };
-        Ok(Auth::for_spec(&manifest.auth, store, AuthDeps::new(transport.clone())))
-    }
-
-    #[cfg(not(feature = "http"))]
-    fn take_auth(&mut self, _: &Arc<dyn Transport>) -> Result<Arc<dyn AuthProvider>> {
-        self.auth
-            .take()
-            .ok_or_else(|| connector_core::Error::config("without the feature `http`, a HubSpot client needs a provider: `builder().auth(..)`"))
+    /// [`connector_core::ErrorKind::Config`] for a base URL that is none, or if there is no transport or provider and the feature `http`
+    /// is off.
+    pub fn build(self) -> Result<HubSpot> {
+        self.0.build().map(HubSpot::from_client)
     }
 }

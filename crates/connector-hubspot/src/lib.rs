@@ -4,24 +4,17 @@ mod client;
 pub mod generated;
 mod odd;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use connector_core::{Result, auth::AuthProvider, transport::Transport};
-use connector_manifest::{Engine, Hooks, Manifest};
+use connector_manifest::{Engine, Hooks};
 
 pub use client::{HubSpot, HubSpotBuilder};
-pub use generated::{models, ops};
+pub use generated::{manifest, models, ops};
 pub use odd::signature::HubSpotSignature;
 
 /// The connector's id: crate suffix, feature, folder and tool prefix.
 pub const ID: &str = "hubspot";
-
-/// The manifest everything follows from.
-pub fn manifest() -> Arc<Manifest> {
-    static MANIFEST: LazyLock<Arc<Manifest>> =
-        LazyLock::new(|| Arc::new(Manifest::from_json(generated::SPEC).expect("generated/spec.json is what codegen wrote")));
-    MANIFEST.clone()
-}
 
 /// What HubSpot does that the manifest cannot say. Webhooks must be signed with v3; see [`HubSpotSignature::with_legacy`] for older apps.
 pub fn hooks() -> Hooks {

@@ -9,6 +9,7 @@ mod starter;
 mod yaml;
 
 mod assemble;
+mod client;
 mod connection;
 
 pub mod diagnostic;
@@ -24,6 +25,7 @@ pub mod template;
 pub mod validate;
 
 pub use assemble::{assemble, open};
+pub use client::{ClientBuilder, MakePorts, process_env};
 pub use connection::{ConnectionOptions, connection};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use engine::{Engine, EngineBuilder, Hooks, NativeDelta, NativeOperation, RawReply, RenderedRequest};

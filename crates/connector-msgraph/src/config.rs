@@ -1,19 +1,12 @@
-//! What a program says about its Microsoft 365 connection, and the client made of it.
-//!
-//! Owns building: manifest, hooks, layers, connection. Refuses secrets: they stay with the [`AuthProvider`].
+//! What a program says about its Microsoft 365 connection. Refuses secrets: they stay with the provider of authentication.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use connector_core::{
-    Connection, Connector, Result, TenantId,
-    auth::{AuthProvider, NoAuth},
-    layer::stack::StackParts,
-    transport::Transport,
-};
-use connector_manifest::{ConnectionOptions, Engine, assemble, open};
+use connector_core::{Connection, Result, TenantId};
+use connector_manifest::ConnectionOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::{ID, MsGraph, hooks, manifest};
+use crate::{ID, manifest};
 
 /// A connection to Microsoft 365. What is left out follows from the manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,101 +44,15 @@ impl Config {
     /// # Errors
     /// [`connector_core::ErrorKind::Config`] if the base URL is unusable.
     pub fn connection(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Connection> {
-        let mut settings = self.settings.clone();
-        let named = [
-            ("tenant_id", &self.tenant_id),
-            ("mailbox", &self.mailbox),
-            ("login_host", &self.login_host),
-            ("token_url", &self.token_url),
-            ("graph_scope", &self.graph_scope),
-        ];
-        for (name, value) in named {
-            if let Some(value) = value {
-                settings.insert(name.to_owned(), value.clone());
-            }
-        }
-        let (base_url, credential) = (self.base_url.clone(), self.credential.clone());
-        let options = ConnectionOptions { id: None, tenant: TenantId::default(), base_url, settings, credential };
-        connector_manifest::connection(&manifest(), ID, options, lookup)
-    }
-}
-
-/// Puts a client together.
-#[derive(Debug)]
-#[must_use = "a builder does nothing until `build`"]
-pub struct Builder {
-    config: Config,
-    connection: Option<Connection>,
-    transport: Option<Arc<dyn Transport>>,
-    auth: Arc<dyn AuthProvider>,
-    parts: StackParts,
-}
-
-impl Builder {
-    pub(crate) fn new(config: Config) -> Self {
-        Self { config, connection: None, transport: None, auth: Arc::new(NoAuth), parts: StackParts::default() }
+        connector_manifest::connection(&manifest(), ID, self.clone().into_options(), lookup)
     }
 
-    /// A connection made elsewhere, instead of the configuration's.
-    pub fn connection(mut self, connection: Connection) -> Self {
-        self.connection = Some(connection);
-        self
-    }
-
-    /// How requests are sent. Required.
-    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
-        self.transport = Some(transport);
-        self
-    }
-
-    /// How requests are authenticated; not at all if not said.
-    pub fn auth(mut self, auth: Arc<dyn AuthProvider>) -> Self {
-        self.auth = auth;
-        self
-    }
-
-    /// Numbers, clock and state of retries, breaker and limits; the standard ones if not said.
-    pub fn resilience(mut self, parts: StackParts) -> Self {
-        self.parts = parts;
-        self
-    }
-
-    /// The client.
-    ///
-    /// # Errors
-    /// [`connector_core::ErrorKind::Config`] if there is no transport or the base URL is unusable.
-    pub fn build(self) -> Result<MsGraph> {
-        let transport = self.transport.ok_or_else(|| connector_core::Error::config("a client of msgraph needs a transport"))?;
-        let connection = match self.connection {
-            Some(connection) => connection,
-            None => self.config.connection(&|_| None)?,
-        };
-        open(manifest(), hooks(), connection, transport, self.auth, &self.parts).map(MsGraph::from_client)
-    }
-}
-
-/// The connector with its inner layers, for programs with many connections: each call names its own in the context.
-///
-/// # Errors
-/// [`connector_core::ErrorKind::Config`] if a native operation has no hook, which a test of this crate rules out.
-pub fn connector(transport: Arc<dyn Transport>, auth: Arc<dyn AuthProvider>, parts: &StackParts) -> Result<Arc<dyn Connector>> {
-    let engine = Engine::builder(manifest()).hooks(hooks()).transport(transport).auth(auth).clock(parts.clock.clone()).build()?;
-    Ok(assemble(engine, parts))
-}
-
-#[cfg(feature = "http")]
-impl MsGraph {
-    /// A client over HTTP with the process environment: `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET` (or
-    /// `MSGRAPH_ACCESS_TOKEN`), `SUPPORT_MAILBOX`, and where they differ `MSGRAPH_BASE_URL`, `AZURE_LOGIN_HOST`, `AZURE_GRAPH_SCOPE`.
-    ///
-    /// # Errors
-    /// [`connector_core::ErrorKind::Config`] if the base URL is unusable. A missing credential shows at the first call.
-    pub fn from_env() -> Result<Self> {
-        let transport = connector_http::HttpTransport::shared()?;
-        let specs = &manifest().auth;
-        let credentials = Arc::new(connector_http::EnvCredentials::for_specs(ID, specs));
-        let auth = connector_http::Auth::for_spec(specs, credentials, connector_http::AuthDeps::new(transport.clone()));
-        let connection = Config::default().connection(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
-        Builder::new(Config::default()).connection(connection).transport(transport).auth(auth).build()
+    /// What the manifest calls it.
+    pub(crate) fn into_options(self) -> ConnectionOptions {
+        let Self { base_url, tenant_id, mailbox, login_host, token_url, graph_scope, credential, mut settings } = self;
+        let named =
+            [("tenant_id", tenant_id), ("mailbox", mailbox), ("login_host", login_host), ("token_url", token_url), ("graph_scope", graph_scope)];
+        settings.extend(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        ConnectionOptions { id: None, tenant: TenantId::default(), base_url, settings, credential }
     }
 }

@@ -1,17 +1,18 @@
 #![doc = include_str!("../README.md")]
 
+mod client;
 mod config;
-#[allow(clippy::redundant_field_names, reason = "generated code names every field")]
 pub mod generated;
 mod odd;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use connector_core::{CallCx, Client, Connector};
-use connector_manifest::{Hooks, Manifest};
+use connector_core::{Connector, Result, auth::AuthProvider, layer::StackParts, transport::Transport};
+use connector_manifest::{Engine, Hooks, assemble};
 
-pub use config::{Builder, Config, connector};
-pub use generated::{models, ops};
+pub use client::{Builder, MsGraph};
+pub use config::Config;
+pub use generated::{manifest, models, ops};
 pub use odd::{
     notifications::ClientState,
     threading::{ThreadKey, base_subject, thread_key},
@@ -19,48 +20,6 @@ pub use odd::{
 
 /// The connector's id.
 pub const ID: &str = "msgraph";
-
-/// A client of one Microsoft 365 connection. Its methods are in [`ops`]; operations known only at run time go through
-/// [`MsGraph::client`]. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct MsGraph {
-    client: Client,
-}
-
-impl MsGraph {
-    /// Starts to put a client together.
-    pub fn builder(config: Config) -> Builder {
-        Builder::new(config)
-    }
-
-    /// A client over a connector that is already layered and a context that names the connection.
-    pub fn from_client(client: Client) -> Self {
-        Self { client }
-    }
-
-    /// The connector and its context, for calls by name.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// The same client in another context (actor, deadline, idempotency key).
-    #[must_use]
-    pub fn with_cx(&self, cx: CallCx) -> Self {
-        Self { client: self.client.with_cx(cx) }
-    }
-
-    /// The connector.
-    pub fn connector(&self) -> &Arc<dyn Connector> {
-        self.client.connector()
-    }
-}
-
-/// The connector's manifest, read once.
-pub fn manifest() -> Arc<Manifest> {
-    static MANIFEST: LazyLock<Arc<Manifest>> =
-        LazyLock::new(|| Arc::new(Manifest::from_json(generated::SPEC).expect("generated/spec.json is what codegen wrote")));
-    MANIFEST.clone()
-}
 
 /// What Rust adds to the manifest.
 pub fn hooks() -> Hooks {
@@ -79,4 +38,13 @@ pub fn hooks() -> Hooks {
         .native("move_messages", batch::Bulk::Move)
         .delta(delta::MailDelta)
         .webhook(ClientState::default())
+}
+
+/// The connector with its inner layers, for programs with many connections: each call names its own in the context.
+///
+/// # Errors
+/// [`connector_core::ErrorKind::Config`] if a native operation has no hook, which a test of this crate rules out.
+pub fn connector(transport: Arc<dyn Transport>, auth: Arc<dyn AuthProvider>, parts: &StackParts) -> Result<Arc<dyn Connector>> {
+    let engine = Engine::builder(manifest()).hooks(hooks()).transport(transport).auth(auth).clock(parts.clock.clone()).build()?;
+    Ok(assemble(engine, parts))
 }

@@ -5,14 +5,9 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
-use connector_core::{
-    Cursor, ErrorKind,
-    credential::{Credential, MemoryCredentials},
-    delta::Change,
-    layer::stack::StackParts,
-};
-use connector_http::{Auth, AuthDeps, EgressPolicy, HttpTransport};
-use connector_msgraph::{Config, ID, MsGraph, manifest, models::AttachmentInput, ops::ReplyInThread};
+use connector_core::{Cursor, ErrorKind, delta::Change};
+use connector_http::{EgressPolicy, HttpTransport};
+use connector_msgraph::{Config, ID, MsGraph, models::AttachmentInput, ops::ReplyInThread};
 use connector_sandbox::{EffectKind, Sandbox, known};
 
 const MAIL: &[u8] = b"From: Ann <ann@client.example>\r\nTo: support@contoso.example\r\nSubject: Printer down\r\nMessage-ID: <1@client.example>\r\nDate: Sat, 21 Nov 2026 09:00:00 +0000\r\n\r\nIt burns.\r\n";
@@ -27,9 +22,7 @@ async fn start() -> (Sandbox, MsGraph) {
         ..Config::default()
     };
     let transport = Arc::new(HttpTransport::builder().egress(EgressPolicy::new().allow_loopback()).build().unwrap());
-    let secret = Credential::new([("client_id", known::GRAPH_CLIENT_ID), ("client_secret", known::GRAPH_CLIENT_SECRET)]);
-    let auth = Auth::for_spec(&manifest().auth, Arc::new(MemoryCredentials::with(ID, secret)), AuthDeps::new(transport.clone()));
-    let graph = MsGraph::builder(config).transport(transport).auth(auth).resilience(StackParts::default()).build().unwrap();
+    let graph = MsGraph::builder(config).client_secret(known::GRAPH_CLIENT_ID, known::GRAPH_CLIENT_SECRET).transport(transport).build().unwrap();
     (sandbox, graph)
 }
 

@@ -143,7 +143,7 @@ async fn callers_text_stays_inside_its_quotes() {
 #[tokio::test(start_paused = true)]
 async fn a_call_without_any_mailbox_says_which_setting_is_missing() {
     let replay = Replay::new([]);
-    let client = MsGraph::builder(Config::default()).transport(Arc::new(replay.clone())).build().unwrap();
+    let client = MsGraph::builder(Config::default()).transport(Arc::new(replay.clone())).auth(Arc::new(Token)).build().unwrap();
     for operation in ["msgraph_list_messages", "msgraph_reply_in_thread"] {
         let args = if operation.ends_with("thread") { json!({ "message_id": "m", "body": "b" }) } else { json!({}) };
         let error = call(&client, operation, args).await.unwrap_err();

@@ -17,7 +17,12 @@ pub(super) fn module(vendor: &Vendor) -> String {
     format!(
         "{MARK}\n//! What follows from the manifest: records, typed operations and the manifest itself.\n\n\
          pub mod models;\npub mod ops;\n\n\
-         /// The manifest as compiled data.\npub(crate) const SPEC: &str = include_str!(\"spec.json\");\n\n\
+         use std::sync::{{Arc, LazyLock}};\n\nuse connector_manifest::Manifest;\n\n\
+         /// The manifest as compiled data.\nconst SPEC: &str = include_str!(\"spec.json\");\n\n\
+         /// The manifest everything follows from, read once.\npub fn manifest() -> Arc<Manifest> {{\n    \
+         static MANIFEST: LazyLock<Arc<Manifest>> =\n        \
+         LazyLock::new(|| Arc::new(Manifest::from_json(SPEC).expect(\"`cargo xtask codegen` wrote spec.json\")));\n    \
+         MANIFEST.clone()\n}}\n\n\
          /// The tools as JSON, as `connector-hub tools --json` lists them.\npub const TOOLS: &str = include_str!(\"tools.json\");\n\n\
          /// How many operations {} has.\npub const OPERATIONS: usize = {};\n",
         vendor.manifest.name,

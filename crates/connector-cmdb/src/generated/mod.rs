@@ -4,8 +4,18 @@
 pub mod models;
 pub mod ops;
 
+use std::sync::{Arc, LazyLock};
+
+use connector_manifest::Manifest;
+
 /// The manifest as compiled data.
-pub(crate) const SPEC: &str = include_str!("spec.json");
+const SPEC: &str = include_str!("spec.json");
+
+/// The manifest everything follows from, read once.
+pub fn manifest() -> Arc<Manifest> {
+    static MANIFEST: LazyLock<Arc<Manifest>> = LazyLock::new(|| Arc::new(Manifest::from_json(SPEC).expect("`cargo xtask codegen` wrote spec.json")));
+    MANIFEST.clone()
+}
 
 /// The tools as JSON, as `connector-hub tools --json` lists them.
 pub const TOOLS: &str = include_str!("tools.json");

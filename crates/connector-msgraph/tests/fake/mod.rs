@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use connector_core::{
     CallCx, Error, ErrorKind, Result,
+    auth::NoAuth,
     layer::stack::StackParts,
     transport::{Body, Request, Response, Transport},
 };
@@ -231,5 +232,5 @@ impl Transport for Line {
 /// A client with its layers, fresh state, over this transport.
 pub(crate) fn client(transport: Arc<dyn Transport>) -> MsGraph {
     let config = Config { mailbox: Some(MAILBOX.into()), ..Config::default() };
-    MsGraph::builder(config).transport(transport).resilience(StackParts::default()).build().unwrap()
+    MsGraph::builder(config).transport(transport).auth(Arc::new(NoAuth)).resilience(StackParts::default()).build().unwrap()
 }
