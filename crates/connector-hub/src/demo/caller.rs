@@ -94,7 +94,7 @@ impl Desk {
     async fn insist(&self, request: CallRequest) -> Result<OpReply> {
         for pause in PAUSES {
             match self.0.call(request.clone()).await {
-                Err(error) if error.kind().is_passing() && error.retry_after().is_none_or(|named| named <= LONGEST_PAUSE) => {
+                Err(error) if may_pass(&error) && error.retry_after().is_none_or(|named| named <= LONGEST_PAUSE) => {
                     tokio::time::sleep(error.retry_after().unwrap_or_default().max(pause)).await;
                 }
                 outcome => return outcome,
@@ -102,6 +102,12 @@ impl Desk {
         }
         self.0.call(request).await
     }
+}
+
+/// Whether asking again may help: what time cures, a token that was revoked twice while it was refreshed once, and a call with the same
+/// key that is still under way (a conflict that names its delay).
+fn may_pass(error: &Error) -> bool {
+    error.kind().is_passing() || error.kind() == ErrorKind::AuthExpired || (error.kind() == ErrorKind::Conflict && error.retry_after().is_some())
 }
 
 fn request(tool: &str, params: Value) -> CallRequest {

@@ -95,10 +95,14 @@ impl Enricher {
 
     async fn facts(&self, contact: &str) -> Result<Person> {
         let args = || json!({ "contact_id": contact });
-        let (company, prospect) =
-            tokio::try_join!(self.desk.glance("hubspot_company_tier", args(), PATIENCE), self.desk.glance("hubspot_is_prospect", args(), PATIENCE))?;
-        let tier = text(&company, "tier").filter(|_| company["source"] == "company").map(str::to_owned);
-        Ok(Person { tier, company: text(&company, "company_name").map(str::to_owned), is_prospect: prospect["prospect"] == Value::Bool(true) })
+        let company = self.desk.glance("hubspot_company_tier", args(), PATIENCE).await?;
+        let name = text(&company, "company_name").map(str::to_owned);
+        if let Some(tier) = text(&company, "tier").filter(|_| company["source"] == "company") {
+            return Ok(Person { tier: Some(tier.to_owned()), company: name, is_prospect: false });
+        }
+        // Who has a tier is a customer. Only of others is it worth four more requests to know whether they are about to become one.
+        let prospect = self.desk.glance("hubspot_is_prospect", args(), PATIENCE).await?;
+        Ok(Person { tier: None, company: name, is_prospect: prospect["prospect"] == Value::Bool(true) })
     }
 
     async fn items(&self, mail: &Mail) -> Vec<Item> {

@@ -118,7 +118,7 @@ impl Report {
         if as_json {
             return output::json(self);
         }
-        output::table(&["what", "how many"], self.rows());
+        output::table(&["what", "how many"], self.rows())?;
         for (reason, count) in &self.dead_letter_reasons {
             println!("  dead letter ({count}): {reason}");
         }
