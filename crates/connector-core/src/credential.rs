@@ -70,7 +70,7 @@ pub trait CredentialStore: Debug + Send + Sync + 'static {
 #[derive(Debug, Default)]
 pub struct MemoryCredentials(RwLock<ByName>);
 
-type ByName = HashMap<(TenantId, Box<str>), Arc<Credential>>;
+type ByName = HashMap<TenantId, HashMap<Box<str>, Arc<Credential>>>;
 
 impl MemoryCredentials {
     /// An empty store.
@@ -88,10 +88,11 @@ impl MemoryCredentials {
     /// Sets a credential; an older one of the same name is replaced and the version grows.
     pub fn set(&self, tenant: TenantId, name: &str, mut credential: Credential) {
         let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = map.get(&(tenant.clone(), name.into())) {
+        let own = map.entry(tenant).or_default();
+        if let Some(old) = own.get(name) {
             credential.version = old.version + 1;
         }
-        map.insert((tenant, name.into()), Arc::new(credential));
+        own.insert(name.into(), Arc::new(credential));
     }
 }
 
@@ -99,7 +100,8 @@ impl MemoryCredentials {
 impl CredentialStore for MemoryCredentials {
     async fn get(&self, tenant: &TenantId, name: &str) -> Result<Arc<Credential>> {
         let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        map.get(&(tenant.clone(), name.into()))
+        map.get(tenant)
+            .and_then(|own| own.get(name))
             .cloned()
             .ok_or_else(|| Error::config(format!("there is no credential `{name}`; set it before calling")))
     }

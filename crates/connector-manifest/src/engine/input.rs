@@ -30,7 +30,7 @@ impl<'a> Arguments<'a> {
         }
         let mut settings = Vec::new();
         for param in &tool.params {
-            if given.get(&param.name).is_some_and(|value| !value.is_null()) {
+            if self::given(given, &param.name).is_some_and(|value| !value.is_null()) {
                 continue;
             }
             if let Some(value) = param.setting.as_deref().and_then(|setting| cx.connection.setting(setting)) {
@@ -52,7 +52,7 @@ impl Arguments<'_> {
 
 impl template::Args for Arguments<'_> {
     fn value(&self, name: &str) -> Option<&Value> {
-        if let Some(value) = self.given.get(name).filter(|value| !value.is_null()) {
+        if let Some(value) = given(self.given, name).filter(|value| !value.is_null()) {
             return Some(value);
         }
         if let Some((_, value)) = self.settings.iter().find(|(setting, _)| *setting == name) {
@@ -76,6 +76,17 @@ impl template::Args for Arguments<'_> {
             None => text,
         })
     }
+}
+
+/// How many arguments are looked through one by one rather than hashed.
+const FEW: usize = 8;
+
+/// A given argument.
+fn given<'a>(args: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    if args.len() > FEW {
+        return args.get(name);
+    }
+    args.iter().find(|(given, _)| given.as_str() == name).map(|(_, value)| value)
 }
 
 fn unknown(tool: &CompiledTool, name: &str) -> Error {
