@@ -20,7 +20,7 @@ use crate::{
 };
 
 const RECORDS: u64 = 200_000;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// The first argument of this program as its own child.
 pub(crate) const CHILD: &str = "--pull";
 
@@ -118,7 +118,9 @@ pub(crate) fn memory(server: &Server) {
 /// Pulls and tells the memory that took.
 pub(crate) fn child(base: &str, pages: &str) -> ExitCode {
     let runtime = runtime();
-    let records = runtime.block_on(typed(&clients::hubspot(base)));
+    let client = clients::hubspot(base);
+    eprintln!("memory before the pull: {:.1} MB", crate::measure::memory(None, "VmRSS").unwrap_or(f64::NAN));
+    let records = runtime.block_on(typed(&client));
     assert_eq!(Ok(records), pages.parse::<u64>().map(|pages| pages * PAGE));
     println!("{}", crate::measure::memory(None, "VmHWM").unwrap_or(f64::NAN));
     ExitCode::SUCCESS

@@ -26,8 +26,8 @@ pub(crate) fn first_callers(server: &Server) {
     Figure::new("64 first callers, token after 50 ms: wall", wall.as_secs_f64() * 1e3, "ms").at_most(60.0).print();
 }
 
-const CALLS: u64 = 5_000;
-const ROUNDS: usize = 10;
+const CALLS: u64 = 2_000;
+const ROUNDS: usize = 30;
 
 /// One call in ten is refused with `Retry-After: 0`. A refused request costs a request, so 0.90 is the most anybody can reach.
 pub(crate) fn throttled(server: &Server) {

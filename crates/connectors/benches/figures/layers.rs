@@ -21,8 +21,8 @@ use crate::{
     server::Server,
 };
 
-const CALLS: u64 = 200_000;
-const ROUNDS: usize = 15;
+const CALLS: u64 = 50_000;
+const ROUNDS: usize = 50;
 
 /// Does nothing, or fails at once.
 #[derive(Debug)]

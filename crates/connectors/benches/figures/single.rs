@@ -6,8 +6,8 @@ use crate::{
     server::Server,
 };
 
-const CALLS: u64 = 6_000;
-const ROUNDS: usize = 12;
+const CALLS: u64 = 2_000;
+const ROUNDS: usize = 40;
 
 pub(crate) fn run(server: &Server) {
     let runtime = runtime();
