@@ -7,7 +7,7 @@ mod http;
 mod output;
 mod setup;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
@@ -44,6 +44,6 @@ fn logging(cli: &cli::Cli) {
     if cli.logs_json() {
         registry.with(fmt::layer().json().with_writer(std::io::stderr)).init();
     } else {
-        registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).init();
+        registry.with(fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_target(false)).init();
     }
 }

@@ -101,24 +101,16 @@ impl Caller {
 }
 
 impl FromRequestParts<App> for Caller {
-    type Rejection = axum::response::Response;
+    type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> std::result::Result<Self, Self::Rejection> {
-        use axum::response::IntoResponse as _;
         let key = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
         let found = match key {
-            Some(key) => app.keys().find(key).await.map_err(|error| Problem(error).into_response())?,
+            Some(key) => app.keys().find(key).await?,
             None => None,
         };
         found.map(Caller).ok_or_else(|| {
-            let error = Error::new(
-                ErrorKind::Denied,
-                "show an API key: `Authorization: Bearer ck_…`; `serve` prints the first one when it starts for the first time",
-            );
-            let mut response = Problem(error).into_response();
-            *response.status_mut() = axum::http::StatusCode::UNAUTHORIZED;
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
-            response
+            Problem::unauthorized("show an API key: `Authorization: Bearer ck_…`; `serve` prints the first one when it starts for the first time")
         })
     }
 }

@@ -8,18 +8,28 @@ use axum::{
 use connector_core::{Error, ErrorKind};
 use serde_json::{Map, json};
 
-/// An error on its way to an HTTP caller.
+/// An error on its way to an HTTP caller, with the status it is answered with.
 #[derive(Debug)]
-pub(super) struct Problem(pub(super) Error);
+pub(super) struct Problem {
+    error: Error,
+    status: StatusCode,
+}
+
+impl Problem {
+    /// The caller did not show who it is.
+    pub(super) fn unauthorized(message: &str) -> Self {
+        Self { error: Error::new(ErrorKind::Denied, message), status: StatusCode::UNAUTHORIZED }
+    }
+}
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        Self(error)
+        Self { status: status(error.kind()), error }
     }
 }
 
 /// The status a class of errors is answered with.
-pub(super) fn status(kind: ErrorKind) -> StatusCode {
+fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,
         ErrorKind::Denied | ErrorKind::Forbidden | ErrorKind::ApprovalRequired => StatusCode::FORBIDDEN,
@@ -36,8 +46,7 @@ pub(super) fn status(kind: ErrorKind) -> StatusCode {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let error = self.0;
-        let status = status(error.kind());
+        let Self { error, status } = self;
         let context: Map<_, _> = error.context().iter().map(|(key, value)| ((*key).to_owned(), value.clone().into())).collect();
         let body = json!({
             "type": format!("urn:connectors:problem:{}", error.kind()), "title": error.kind().as_str(), "status": status.as_u16(),
@@ -46,6 +55,9 @@ impl IntoResponse for Problem {
         });
         let mut response = (status, Json(body)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(delay) = error.retry_after() {
             let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());

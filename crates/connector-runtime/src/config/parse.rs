@@ -34,7 +34,7 @@ impl HubConfig {
         if problems.is_empty() { Ok(config) } else { Err(Diagnostics(problems)) }
     }
 
-    /// Reads the configuration in a file.
+    /// Reads the configuration in a file. Relative paths under `manifests` are meant from the file's own folder.
     ///
     /// # Errors
     /// [`connector_core::ErrorKind::Config`] if the file cannot be read, or with everything [`HubConfig::parse`] finds.
@@ -45,7 +45,11 @@ impl HubConfig {
             return Err(Error::config(format!("the configuration `{shown}` is longer than {} KiB", MAX_BYTES / 1024)));
         }
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Ok(Self::parse(&shown.to_string(), &text)?)
+        let mut config = Self::parse(&shown.to_string(), &text)?;
+        if let Some(folder) = path.parent() {
+            config.manifests.iter_mut().for_each(|manifest| *manifest = folder.join(&*manifest));
+        }
+        Ok(config)
     }
 }
 
