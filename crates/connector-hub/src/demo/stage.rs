@@ -29,6 +29,8 @@ use crate::{cli::Faults, http};
 
 const HUB: &str = include_str!("hub.yaml");
 const TICKETING: &str = include_str!("ticketing.yaml");
+/// How often a subscription of unknown outcome is asked for.
+const SUBSCRIBE: u32 = 4;
 /// How long work in flight may take when the demo ends.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -123,7 +125,13 @@ impl Stage {
     pub(super) async fn subscribe(&self) -> Result<()> {
         let url = format!("http://{}/api/v1/webhooks/msgraph/{WORKSPACE}", self.address);
         let args = json!({ "change_type": "created", "notification_url": url, "lifecycle_url": url, "client_state": self.client_state });
-        self.desk.write("msgraph_ensure_subscription", args, "demo-subscription".into()).await.context("Graph would not notify the hub")?;
+        for attempt in 1..=SUBSCRIBE {
+            // Its own key each time: the tool looks for what is there, so asking again never makes a second subscription.
+            match self.desk.write("msgraph_ensure_subscription", args.clone(), format!("demo-subscription-{attempt}")).await {
+                Err(error) if error.is_ambiguous() && attempt < SUBSCRIBE => tracing::warn!(%error, attempt, "subscribing is tried again"),
+                other => return other.map(drop).context("Graph would not notify the hub"),
+            }
+        }
         Ok(())
     }
 
