@@ -10,8 +10,7 @@ const SECRET_WORDS: [&str; 12] =
     ["authorization", "secret", "password", "passwd", "token", "api_key", "apikey", "api-key", "cookie", "credential", "private_key", "signature"];
 
 /// Names that contain a secret word but are not secret: cursors and counters.
-const HARMLESS: [&str; 8] =
-    ["nexttoken", "pagetoken", "next_token", "page_token", "nextpagetoken", "skiptoken", "synctoken", "token_url"];
+const HARMLESS: [&str; 8] = ["nexttoken", "pagetoken", "next_token", "page_token", "nextpagetoken", "skiptoken", "synctoken", "token_url"];
 
 /// Whether a value under this key, header or parameter name must not be shown.
 pub fn is_secret_name(name: &str) -> bool {
