@@ -98,7 +98,7 @@ fn stale_files(vendors: &[Vendor], files: &Files) -> Result<Vec<PathBuf>> {
 }
 
 /// Formats Rust source with the workspace's settings. It is parsed on the way, so what comes out is syntactically right.
-fn format_rust(source: &str) -> Result<String> {
+pub(crate) fn format_rust(source: &str) -> Result<String> {
     let mut child = Command::new("rustfmt")
         .args(["--edition", "2024", "--emit", "stdout", "--quiet"])
         .arg("--config-path")
