@@ -1,3 +1,5 @@
+//! The vendor's own vectors, ours, and every way a signature can be wrong.
+
 use http::{HeaderMap, HeaderName, Method};
 
 use super::*;
