@@ -6,11 +6,13 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::Future,
+    ops::Deref,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
-use async_trait::async_trait;
 use connector_core::{
     context::CallCx,
     error::{Error, Result},
@@ -87,6 +89,15 @@ impl HttpTransport {
         &self.base.policy
     }
 
+    /// The client for a call.
+    fn chosen(&self, cx: &CallCx) -> Result<Chosen<'_>> {
+        let setting = if self.base.policy.trusts_connection_settings() { cx.connection.setting(EGRESS_ALLOW) } else { None };
+        match setting {
+            None => Ok(Chosen::Base(&self.base)),
+            Some(setting) => self.extended(setting).map(Chosen::Extended),
+        }
+    }
+
     /// The client for a connection with its own allow-list.
     fn extended(&self, setting: &str) -> Result<Arc<Guarded>> {
         let known = self.extended.read().unwrap_or_else(PoisonError::into_inner).get(setting).cloned();
@@ -114,15 +125,43 @@ impl fmt::Debug for HttpTransport {
     }
 }
 
-#[async_trait]
 impl Transport for HttpTransport {
-    async fn send(&self, cx: &CallCx, request: Request) -> Result<Response> {
+    // Written out, so that all that needs no waiting is done before the future is made: what remains is small to keep and to move.
+    fn send<'life0, 'life1, 'async_trait>(
+        &'life0 self,
+        cx: &'life1 CallCx,
+        request: Request,
+    ) -> Pin<Box<dyn Future<Output = Result<Response>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        Self: 'async_trait,
+    {
         let stall = self.settings.stall;
-        let policy = &self.base.policy;
-        let setting = if policy.trusts_connection_settings() { cx.connection.setting(EGRESS_ALLOW) } else { None };
-        match setting {
-            None => self.base.send(request, stall).await,
-            Some(setting) => self.extended(setting)?.send(request, stall).await,
+        let prepared = self.chosen(cx).and_then(|guarded| guarded.outgoing(request).map(|outgoing| (guarded, outgoing)));
+        match prepared {
+            Ok((guarded, outgoing)) => {
+                let pending = guarded.client.execute(outgoing);
+                Box::pin(async move { guarded.incoming(pending.await, stall) })
+            }
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+}
+
+/// The client a request goes through: the transport's own, or that of a connection with an allow-list of its own.
+enum Chosen<'a> {
+    Base(&'a Guarded),
+    Extended(Arc<Guarded>),
+}
+
+impl Deref for Chosen<'_> {
+    type Target = Guarded;
+
+    fn deref(&self) -> &Guarded {
+        match self {
+            Self::Base(guarded) => guarded,
+            Self::Extended(guarded) => guarded,
         }
     }
 }
@@ -148,7 +187,8 @@ impl Guarded {
         Ok(Self { client, policy })
     }
 
-    async fn send(&self, request: Request, stall: StallGuard) -> Result<Response> {
+    /// The request as the client takes it.
+    fn outgoing(&self, request: Request) -> Result<reqwest::Request> {
         let Request { head, body } = request;
         self.policy.check_url(&head.url)?;
         let wants_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
@@ -168,7 +208,12 @@ impl Guarded {
                 *outgoing.body_mut() = Some(reqwest::Body::wrap_stream(chunks));
             }
         }
-        let mut incoming = self.client.execute(outgoing).await.map_err(|error| {
+        Ok(outgoing)
+    }
+
+    /// What came back, judged and with its body still to be read.
+    fn incoming(&self, answer: reqwest::Result<reqwest::Response>, stall: StallGuard) -> Result<Response> {
+        let mut incoming = answer.map_err(|error| {
             let host = error.url().and_then(|url| url.host_str()).unwrap_or_default().to_owned();
             fault::sending(error, &host)
         })?;
