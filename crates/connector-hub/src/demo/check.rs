@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use connector_sandbox::{Effect, EffectKind, Ledger};
+use connector_sandbox::{Effect, EffectKind};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -42,14 +42,8 @@ pub(super) struct Verdict {
     pub(super) misdirected: Vec<Offender>,
 }
 
-impl Verdict {
-    pub(super) fn is_good(&self) -> bool {
-        self.lost.is_empty() && self.doubled.is_empty() && self.misdirected.is_empty()
-    }
-}
-
 /// Judges a run. `delivered` is in the order of delivery, which is the order of the ledger's arrivals.
-pub(super) fn judge(delivered: &[Delivered], ledger: &Ledger, dead: &DeadLetters) -> Verdict {
+pub(super) fn judge(delivered: &[Delivered], ledger: &[Effect], dead: &DeadLetters) -> Verdict {
     let facts = Facts::of(ledger);
     let mut verdict = Verdict::default();
     let mut letters: BTreeMap<&str, Vec<(&Delivered, &Effect)>> = BTreeMap::new();
@@ -75,8 +69,10 @@ pub(super) fn judge(delivered: &[Delivered], ledger: &Ledger, dead: &DeadLetters
         // One ticket for a conversation, whichever of its letters opened it.
         let (_, arrival) = copies[0];
         if let Some(conversation) = arrival.conversation.as_deref().filter(|conversation| judged.insert((*conversation).to_owned())) {
-            let tickets =
-                letters.keys().filter(|id| facts.conversation(id) == Some(conversation)).filter(|id| facts.tickets.contains_key(&key(id, "ticket")));
+            let tickets = letters
+                .keys()
+                .filter(|id| facts.conversation(id) == Some(conversation))
+                .filter(|id| facts.tickets.contains_key(key(id, "ticket").as_str()));
             let tickets = tickets.count();
             if tickets > 1 {
                 verdict.doubled.push(offence(first, format!("its conversation has {tickets} tickets")));
@@ -84,8 +80,11 @@ pub(super) fn judge(delivered: &[Delivered], ledger: &Ledger, dead: &DeadLetters
         }
     }
     let known: BTreeSet<String> = letters.keys().map(|id| key(id, "ticket")).collect();
-    for stray in facts.tickets.keys().filter(|ticket| !known.contains(*ticket)) {
+    for stray in facts.tickets.keys().filter(|ticket| !known.contains(**ticket)) {
         verdict.doubled.push(Offender { file: "(none)".into(), what: format!("a ticket was made under `{stray}`, which no letter stands for") });
+    }
+    for stray in facts.replies.keys().filter(|parent| !letters.contains_key(**parent)) {
+        verdict.misdirected.push(Offender { file: "(none)".into(), what: format!("an answer left to `{stray}`, which never arrived") });
     }
     verdict
 }
@@ -99,26 +98,36 @@ struct Found {
 }
 
 /// The ledger by what is asked of it.
-struct Facts {
-    arrived: Vec<Effect>,
-    replies: BTreeMap<String, Vec<Effect>>,
-    tickets: BTreeMap<String, Vec<Effect>>,
-    comments: BTreeMap<String, usize>,
-    tagged: BTreeSet<String>,
+struct Facts<'a> {
+    arrived: Vec<&'a Effect>,
+    /// By the answered message.
+    replies: BTreeMap<&'a str, Vec<&'a Effect>>,
+    /// By their reference.
+    tickets: BTreeMap<&'a str, usize>,
+    comments: BTreeMap<&'a str, usize>,
+    tagged: BTreeSet<&'a str>,
 }
 
-impl Facts {
-    fn of(ledger: &Ledger) -> Self {
-        let mut comments = BTreeMap::new();
-        for comment in ledger.of_kind(EffectKind::TicketCommented) {
-            *comments.entry(comment.key.unwrap_or_default()).or_default() += 1;
+impl<'a> Facts<'a> {
+    fn of(ledger: &'a [Effect]) -> Self {
+        let of_kind = |kind: EffectKind| ledger.iter().filter(move |effect| effect.kind == kind);
+        let by_key = |kind: EffectKind| {
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            for effect in of_kind(kind) {
+                *counts.entry(effect.key.as_deref().unwrap_or_default()).or_default() += 1;
+            }
+            counts
+        };
+        let mut replies: BTreeMap<&str, Vec<&Effect>> = BTreeMap::new();
+        for reply in of_kind(EffectKind::MailReplied) {
+            replies.entry(reply.parent.as_deref().unwrap_or_default()).or_default().push(reply);
         }
         Self {
-            arrived: ledger.of_kind(EffectKind::MailReceived),
-            replies: ledger.replies_by_message(),
-            tickets: ledger.tickets_by_key(),
-            comments,
-            tagged: ledger.categories_by_message().into_keys().collect(),
+            arrived: of_kind(EffectKind::MailReceived).collect(),
+            replies,
+            tickets: by_key(EffectKind::TicketCreated),
+            comments: by_key(EffectKind::TicketCommented),
+            tagged: of_kind(EffectKind::MailCategorised).map(|effect| effect.target.as_str()).collect(),
         }
     }
 
@@ -131,8 +140,8 @@ impl Facts {
         let mut found = Found::default();
         let none = Vec::new();
         let replies = self.replies.get(message_id).unwrap_or(&none);
-        let tickets = self.tickets.get(&key(message_id, "ticket")).map_or(0, Vec::len);
-        let comments = self.comments.get(&key(message_id, "comment")).copied().unwrap_or(0);
+        let tickets = self.tickets.get(key(message_id, "ticket").as_str()).copied().unwrap_or(0);
+        let comments = self.comments.get(key(message_id, "comment").as_str()).copied().unwrap_or(0);
         for (count, what) in [(replies.len(), "replies"), (tickets, "tickets"), (comments, "comments")] {
             if count > 1 {
                 found.doubled.push(format!("it has {count} {what}"));
@@ -172,4 +181,127 @@ fn offence(message: &Delivered, what: impl Into<String>) -> Offender {
 fn key(message_id: &str, step: &str) -> String {
     let hash = hex::encode(Sha256::digest(message_id.as_bytes()));
     format!("mail-{}-{step}", hash.chars().take(32).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Letters `1` and `2` of one conversation and `3` of another, as a sandbox's ledger has them.
+    async fn arrivals() -> Vec<Effect> {
+        let sandbox = connector_sandbox::Sandbox::builder().start("127.0.0.1:0").await.unwrap();
+        for (id, before) in [("1", ""), ("2", "In-Reply-To: <1@a.example>\r\n"), ("3", "")] {
+            let mail = format!("Message-ID: <{id}@a.example>\r\n{before}From: a@a.example\r\nSubject: s\r\n\r\ntext");
+            sandbox.msgraph().inject_mime(connector_sandbox::known::GRAPH_MAILBOX, "inbox", mail.as_bytes()).unwrap();
+        }
+        sandbox.ledger().effects()
+    }
+
+    fn letter(n: u8) -> String {
+        format!("<{n}@a.example>")
+    }
+
+    /// An effect like this arrival's, of another kind.
+    fn effect(arrival: &Effect, kind: EffectKind) -> Effect {
+        let key = match kind {
+            EffectKind::TicketCreated => Some(key(&arrival.target, "ticket")),
+            EffectKind::TicketCommented => Some(key(&arrival.target, "comment")),
+            _ => None,
+        };
+        Effect { kind, key, parent: Some(arrival.target.clone()), ..arrival.clone() }
+    }
+
+    /// Everything that should happen to the three letters.
+    fn good(arrivals: &[Effect]) -> Vec<Effect> {
+        use EffectKind::{MailCategorised, MailReplied, TicketCommented, TicketCreated};
+        let effects = [(0, TicketCreated), (1, TicketCommented), (2, TicketCreated)];
+        let mut all = arrivals.to_vec();
+        all.extend(effects.map(|(at, kind)| effect(&arrivals[at], kind)));
+        all.extend(arrivals.iter().flat_map(|arrival| [effect(arrival, MailReplied), effect(arrival, MailCategorised)]));
+        all
+    }
+
+    fn delivered() -> Vec<Delivered> {
+        let message = |file: &str, expectation| Delivered { file: file.into(), expectation };
+        vec![message("one", Expectation::Ticket), message("two", Expectation::FollowUp), message("three", Expectation::Ticket)]
+    }
+
+    fn counts(verdict: &Verdict) -> (usize, usize, usize, usize, usize) {
+        (verdict.handled_once, verdict.dead_letters, verdict.lost.len(), verdict.doubled.len(), verdict.misdirected.len())
+    }
+
+    #[tokio::test]
+    async fn a_good_run_has_nothing_to_complain_about() {
+        let arrivals = arrivals().await;
+        assert_eq!(counts(&judge(&delivered(), &good(&arrivals), &DeadLetters::new())), (3, 0, 0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn each_missing_effect_is_a_loss_unless_a_dead_letter_says_why() {
+        let arrivals = arrivals().await;
+        let all = good(&arrivals);
+        for missing in 3..all.len() {
+            let mut ledger = all.clone();
+            let gone = ledger.remove(missing);
+            let verdict = judge(&delivered(), &ledger, &DeadLetters::new());
+            // The tag alone is no promise of an answered letter.
+            let lost = usize::from(gone.kind != EffectKind::MailCategorised);
+            assert_eq!(counts(&verdict), (3 - lost, 0, lost, 0, 0), "{:?}", gone.kind);
+        }
+        let dead = DeadLetters::from([(letter(3), "the script says so".to_owned())]);
+        let ledger: Vec<Effect> =
+            all.iter().filter(|effect| effect.target != letter(3) || effect.kind == EffectKind::MailReceived).cloned().collect();
+        assert_eq!(counts(&judge(&delivered(), &ledger, &dead)), (2, 1, 0, 0, 0));
+        assert_eq!(counts(&judge(&delivered(), &arrivals, &DeadLetters::new())), (0, 0, 3, 0, 0));
+        assert_eq!(counts(&judge(&delivered(), &[], &DeadLetters::new())), (0, 0, 3, 0, 0), "what never arrived is lost too");
+    }
+
+    #[tokio::test]
+    async fn each_effect_too_many_is_doubled() {
+        let arrivals = arrivals().await;
+        let all = good(&arrivals);
+        for again in all.iter().skip(3).filter(|effect| effect.kind != EffectKind::MailCategorised) {
+            let mut ledger = all.clone();
+            ledger.push(again.clone());
+            let verdict = judge(&delivered(), &ledger, &DeadLetters::new());
+            assert!(!verdict.doubled.is_empty() && verdict.lost.len() <= 1, "{:?}: {verdict:?}", again.kind);
+        }
+        // A follow-up with a ticket of its own makes two in the conversation.
+        let mut ledger = all.clone();
+        ledger.push(effect(&arrivals[1], EffectKind::TicketCreated));
+        let doubled: Vec<String> = judge(&delivered(), &ledger, &DeadLetters::new()).doubled.into_iter().map(|one| one.what).collect();
+        assert!(doubled.iter().any(|what| what.contains("its conversation has 2 tickets")), "{doubled:?}");
+        // A ticket that belongs to nothing.
+        ledger = all;
+        ledger.push(Effect { key: Some("mail-other-ticket".into()), ..effect(&arrivals[0], EffectKind::TicketCreated) });
+        assert_eq!(judge(&delivered(), &ledger, &DeadLetters::new()).doubled.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_a_machine_or_in_another_conversation_is_misdirected() {
+        let arrivals = arrivals().await;
+        let mut ledger = good(&arrivals);
+        let reply = ledger.iter_mut().find(|effect| effect.kind == EffectKind::MailReplied).unwrap();
+        reply.conversation = Some("elsewhere".into());
+        assert_eq!(judge(&delivered(), &ledger, &DeadLetters::new()).misdirected.len(), 1);
+
+        let mut machines = delivered();
+        machines[2].expectation = Expectation::AutoReply;
+        assert_eq!(judge(&machines, &good(&arrivals), &DeadLetters::new()).misdirected.len(), 1);
+        // Tagging one is all that is wanted.
+        let mut ledger: Vec<Effect> = good(&arrivals).into_iter().filter(|effect| effect.parent.as_deref() != Some(&letter(3))).collect();
+        assert_eq!(judge(&machines, &ledger, &DeadLetters::new()).lost.len(), 1);
+        ledger.push(effect(&arrivals[2], EffectKind::MailCategorised));
+        assert_eq!(counts(&judge(&machines, &ledger, &DeadLetters::new())), (3, 0, 0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_letter_may_be_handled_or_kept_but_not_forgotten() {
+        let arrivals = arrivals().await;
+        let mut damaged = delivered();
+        damaged[2].expectation = Expectation::Broken;
+        assert_eq!(counts(&judge(&damaged, &good(&arrivals), &DeadLetters::new())), (3, 0, 0, 0, 0));
+        let rest: Vec<Effect> = good(&arrivals).into_iter().filter(|effect| effect.parent.as_deref() != Some(&letter(3))).collect();
+        assert_eq!(judge(&damaged, &rest, &DeadLetters::new()).lost.len(), 1);
+    }
 }

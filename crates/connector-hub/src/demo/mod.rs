@@ -98,7 +98,7 @@ pub(crate) async fn run(args: DemoArgs, json: bool) -> Result<ExitCode> {
     progress.end();
 
     let (dead, dead_letter_reasons) = dead_letters(&stage, &inbox).await?;
-    let verdict = check::judge(&delivered, stage.sandbox.ledger(), &dead);
+    let verdict = check::judge(&delivered, &stage.sandbox.ledger().effects(), &dead);
     let run = Run {
         messages: mail.len(),
         wall_s: start.elapsed().as_secs_f64(),
