@@ -25,11 +25,18 @@ pub(crate) fn item_errors(body: &Value, args: &Map<String, Value>) -> Vec<ItemEr
             vendor_code: (!category.is_empty()).then(|| connector_core::redact::printable(category, 80)),
             retryable: kind.is_passing(),
         };
-        let rows: Vec<String> = NAMES.iter().filter_map(|name| reason.get("context")?.get(name)).flat_map(texts).collect();
+        let rows: Vec<String> =
+            NAMES.iter().filter_map(|name| reason.get("context")?.get(name)).flat_map(texts).filter(|row| !row.is_empty()).collect();
         if rows.is_empty() {
             failed.push(error(None));
-        } else {
-            failed.extend(rows.into_iter().map(|row| error(Some(row))));
+        }
+        // A row may be named twice, by its id and by its trace id; it failed once.
+        let mut places = Vec::new();
+        for one in rows.into_iter().map(|row| error(Some(row))) {
+            if one.index.is_none_or(|place| !places.contains(&place)) {
+                places.extend(one.index);
+                failed.push(one);
+            }
         }
     }
     failed
@@ -99,6 +106,13 @@ mod tests {
                 (None, None, ErrorKind::Conflict),
             ]
         );
+    }
+
+    #[test]
+    fn a_row_named_by_its_id_and_by_its_trace_failed_once() {
+        let body = json!({ "errors": [{ "category": "CONFLICT", "context": { "ids": ["", "a"], "objectWriteTraceId": ["row-1"] } }] });
+        let args = json!({ "inputs": [{ "id": "b" }, { "id": "a", "objectWriteTraceId": "row-1" }] });
+        assert_eq!(read(body, args), [(Some(1), Some("a".into()), ErrorKind::Conflict)]);
     }
 
     #[test]
