@@ -1,5 +1,7 @@
 //! The demo as a newcomer runs it: the built binary, its JSON, its exit code.
 
+#![allow(clippy::unwrap_used, reason = "a failed helper fails its test")]
+
 use std::{path::PathBuf, process::Command};
 
 use serde_json::Value;
@@ -42,11 +44,12 @@ fn nothing_is_lost_or_doubled_on_an_ordinary_bad_day() {
     assert!(number(&report, "tickets") > 0 && number(&report, "replies") > number(&report, "tickets") / 2);
 }
 
+// Few messages: Graph's fake asks for up to two seconds of quiet after each of many refusals, and the hub keeps quiet.
 #[test]
 fn nothing_is_lost_or_doubled_on_the_day_everything_breaks() {
-    let report = demo(&["--messages", "12", "--seed", "11", "--faults", "heavy"]);
+    let report = demo(&["--messages", "8", "--seed", "23", "--faults", "heavy"]);
     assert_eq!((number(&report, "lost"), number(&report, "doubled"), number(&report, "misdirected")), (0, 0, 0));
-    assert_eq!(number(&report, "handled_once") + number(&report, "dead_letters"), 12);
+    assert_eq!(number(&report, "handled_once") + number(&report, "dead_letters"), 8);
     assert!(report["retries"].as_object().is_some_and(|retries| !retries.is_empty()), "a heavy day without a retry was no heavy day");
     assert!(number(&report, "duplicates_dropped") > 0);
 }

@@ -157,7 +157,9 @@ impl<'a> Facts<'a> {
         let expected = |wanted: &[Expectation]| copies.iter().any(|(message, _)| wanted.contains(&message.expectation));
         let is_dead = dead.contains_key(message_id);
         let is_work = expected(&[Expectation::Ticket, Expectation::FollowUp]);
-        if !is_work && !expected(&[Expectation::Broken]) && !(replies.is_empty() && tickets + comments == 0) {
+        let may_be_answered = is_work || expected(&[Expectation::Broken]);
+        let was_answered = !replies.is_empty() || tickets + comments > 0;
+        if was_answered && !may_be_answered {
             found.misdirected.push("a machine wrote it, and it was answered".into());
         }
         if is_dead {
