@@ -5,8 +5,8 @@ mod exports;
 
 pub use builtin::{Builtin, builtins};
 pub use connector_core::{
-    self as core, Actor, Call, CallCx, Client, Connection, ConnectionId, Connector, Cursor, Error, ErrorKind, ListOperation, OpCall, OpReply, Operation, Registry,
-    Result, Retry, TenantId, WorkspaceId,
+    self as core, Actor, Call, CallCx, Client, Connection, ConnectionId, Connector, Cursor, Error, ErrorKind, ListOperation, OpCall, OpReply,
+    Operation, Registry, Result, Retry, TenantId, WorkspaceId,
 };
 #[cfg(feature = "http")]
 pub use connector_http as http;
