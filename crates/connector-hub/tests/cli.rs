@@ -1,4 +1,5 @@
 //! The command line as a person or a script uses it: what it prints, how it fails, with which code.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::{
     path::{Path, PathBuf},
@@ -135,12 +136,12 @@ fn a_dry_run_shows_the_exact_request_and_no_secret() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_seeds_erp_manifest_works_as_it_stands() {
     let sandbox = Sandbox::builder().vendor("erp").start("127.0.0.1:0").await.unwrap();
-    let token = sandbox.credentials().iter().find(|credential| credential.vendor == "erp").unwrap().value.clone();
+    let token = sandbox.credentials().iter().find(|credential| credential.vendor == "erp").unwrap().value;
     let sku = "WIDGET-1";
     let (found, dry, pending) = tokio::task::spawn_blocking({
         let hub = erp_hub(&sandbox);
         move || {
-            let call = |args: &[&str]| hub.command(args).env("ERP_API_TOKEN", &token).output().unwrap();
+            let call = |args: &[&str]| hub.command(args).env("ERP_API_TOKEN", token).output().unwrap();
             let found = call(&["call", "erp_get_inventory", "--arg", &format!("sku={sku}")]);
             let order = r#"{"vendor_id":"V-1","items":[{"sku":"WIDGET-1","quantity":2}],"total":19.9}"#;
             let dry = call(&["call", "erp_create_po", "--params", order, "--dry-run"]);

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use connector_core::{CallCx, Error, OpCall, OpReply, Result};
+use connector_core::{CallCx, Error, ErrorKind, OpCall, OpReply, Result};
 use connector_manifest::{Engine, NativeOperation};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -111,9 +111,10 @@ impl Reply<'_> {
                     if let Some(found) = self.find().await? {
                         return Ok((self.whole(&found).await?, true));
                     }
-                    // A draft that shows up later is an orphan in Drafts, never a second mail.
+                    // A draft that shows up later is an orphan in Drafts, never a second mail. The marker makes the whole worth another run, so
+                    // this is a failure that may pass and not one that only a person can decide about.
                     if !again {
-                        return Err(error);
+                        return Err(error.with_kind(ErrorKind::Transient));
                     }
                 }
                 Err(error) => return Err(error),
