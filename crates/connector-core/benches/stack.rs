@@ -48,6 +48,10 @@ impl Connector for Nothing {
     fn delta(&self) -> Option<&dyn DeltaSource> {
         None
     }
+
+    fn rotator(&self) -> Option<&dyn connector_core::rotation::Rotator> {
+        None
+    }
 }
 
 fn nothing() -> Arc<dyn Connector> {

@@ -18,6 +18,7 @@ use crate::{
     context::CallCx,
     delta::DeltaSource,
     error::{Error, ErrorKind, Result},
+    rotation::Rotator,
     spec::ConnectorSpec,
     webhook::WebhookVerifier,
 };
@@ -41,6 +42,9 @@ pub trait Connector: Debug + Send + Sync + 'static {
 
     /// How its streams are followed; `None` means it has none.
     fn delta(&self) -> Option<&dyn DeltaSource>;
+
+    /// How its credential is replaced through the vendor's API; `None` means a person has to do it at the vendor.
+    fn rotator(&self) -> Option<&dyn Rotator>;
 }
 
 /// What happens to a connection.

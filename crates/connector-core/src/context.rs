@@ -207,6 +207,8 @@ pub struct CallCx {
     pub correlation_id: Arc<str>,
     /// A W3C `traceparent` to pass on, if the caller has one.
     pub traceparent: Option<Arc<str>>,
+    /// The operation the call is about, for audit; set by whoever makes the call.
+    pub operation: Option<Arc<str>>,
 }
 
 impl CallCx {
@@ -220,6 +222,7 @@ impl CallCx {
             idempotency_key: None,
             correlation_id: "".into(),
             traceparent: None,
+            operation: None,
         }
     }
 
@@ -232,6 +235,13 @@ impl CallCx {
     #[must_use]
     pub fn with_idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Sets the operation the call is about.
+    #[must_use]
+    pub fn with_operation(mut self, operation: impl Into<Arc<str>>) -> Self {
+        self.operation = Some(operation.into());
         self
     }
 

@@ -15,9 +15,11 @@ pub mod operation;
 pub mod redact;
 pub mod registry;
 pub mod resilience;
+pub mod rotation;
 pub mod spec;
 pub mod state;
 pub mod suggest;
+pub mod token;
 pub mod transport;
 pub mod webhook;
 

@@ -104,9 +104,11 @@ impl<O: Operation> Call<O> {
     ///
     /// # Errors
     /// Whatever the connector reports, after the policy's retries.
-    pub async fn send(self) -> Result<Page<O::Output>> {
+    pub async fn send(mut self) -> Result<Page<O::Output>> {
         let args = arguments(&self.operation)?;
-        let call = OpCall::new(name::<O>(&*self.connector), args).with_cursor(self.cursor).decoding::<O::Output>();
+        let operation = name::<O>(&*self.connector);
+        self.cx.operation = Some(operation.clone());
+        let call = OpCall::new(operation, args).with_cursor(self.cursor).decoding::<O::Output>();
         let reply = self.connector.call(&self.cx, call).await?;
         page(reply)
     }
@@ -134,7 +136,8 @@ impl<O: Operation> Call<O> {
         O: 'static,
     {
         // A vendor that names a page twice sends its reader in circles; the hashes of all cursors seen are small beside one page.
-        let start = arguments(&self.operation).map(|args| Walk { connector: self.connector, cx: self.cx, args, seen: HashSet::new() });
+        let cx = self.cx.with_operation(name::<O>(&*self.connector));
+        let start = arguments(&self.operation).map(|args| Walk { connector: self.connector, cx, args, seen: HashSet::new() });
         stream::try_unfold((Some(self.cursor), start), move |(cursor, walk)| async move {
             let Some(cursor) = cursor else { return Ok(None) };
             let mut walk = walk?;

@@ -56,6 +56,26 @@ impl Connector for Whole {
     fn delta(&self) -> Option<&dyn DeltaSource> {
         Some(self)
     }
+
+    fn rotator(&self) -> Option<&dyn connector_core::rotation::Rotator> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl connector_core::rotation::Rotator for Whole {
+    async fn issue(
+        &self,
+        _cx: &CallCx,
+        _connector: &dyn Connector,
+        _current: &connector_core::credential::Credential,
+    ) -> Result<connector_core::rotation::Issued> {
+        Err(Error::config("seen"))
+    }
+
+    async fn retire(&self, _cx: &CallCx, _connector: &dyn Connector, _old: &connector_core::credential::Credential) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl WebhookVerifier for Whole {
@@ -104,6 +124,7 @@ async fn every_layer_forwards_all_five_methods() {
         assert_eq!(base.calls.load(Ordering::SeqCst), 1, "{name}");
         assert_eq!(wrapped.lifecycle(&cx(), Lifecycle::Check).await.unwrap_err().message(), "seen", "{name}");
         assert_eq!(base.lifecycles.load(Ordering::SeqCst), 1, "{name}");
+        assert!(wrapped.rotator().is_some(), "{name} hides the rotator");
         let delta = wrapped.delta().unwrap_or_else(|| panic!("{name} hides the delta source"));
         assert_eq!(delta.changes(&cx(), "s", None).await.unwrap_err().message(), "delta", "{name}");
         assert_eq!(wrapped.webhook().map(WebhookVerifier::scheme), Some("whole"), "{name}");

@@ -56,7 +56,8 @@ impl AccessStage {
         let mut cx = CallCx::new(linked.connection.clone())
             .with_workspace(call.workspace.clone())
             .with_actor(call.actor.clone())
-            .with_correlation_id(call.correlation_id.clone());
+            .with_correlation_id(call.correlation_id.clone())
+            .with_operation(call.op.name.clone());
         if let Some(time) = call.deadline {
             cx = cx.with_deadline(self.clock.now() + time);
         }

@@ -64,6 +64,7 @@ impl Entry {
                 idempotency_key: cx.idempotency_key.as_deref().map(str::to_owned),
                 correlation_id: cx.correlation_id.to_string(),
                 duration_ms: 0,
+                credential: cx.connection.credential.clone(),
             },
         }
     }
@@ -209,6 +210,8 @@ impl Stage for AuditStage {
                 idempotency_key: call.key.clone(),
                 correlation_id: call.correlation_id.to_string(),
                 duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                // A refused call never got as far as its credential.
+                credential: call.linked.as_ref().filter(|_| call.sent).and_then(|linked| linked.connection.credential.clone()),
             },
         };
         if call.is_write() && call.sent {

@@ -13,7 +13,7 @@ use std::{
 use connector_core::{
     Connector, Error, Registry, Result,
     clock::{Clock, Rng},
-    credential::{Credential, CredentialStore, MemoryCredentials},
+    credential::{Credential, CredentialQuery, CredentialStore, MemoryCredentials},
     layer::{Layer, StackParts, stack},
     resilience::{Resilience, ResilienceSource},
     spec::AuthSpec,
@@ -159,7 +159,7 @@ impl Assembler {
                 Err(error) => tracing::warn!(connector = id, %error, "webhooks of this connector cannot be verified and are not received"),
             }
         }
-        let deps = AuthDeps { transport: self.plain_transport.clone(), clock: self.clock().clone(), rng: self.rng().clone() };
+        let deps = AuthDeps { clock: self.clock().clone(), rng: self.rng().clone(), ..AuthDeps::new(self.plain_transport.clone()) };
         let auth = Auth::for_spec(&probe.spec().auth, self.credentials.clone(), deps);
         let engine = Engine::builder(manifest.clone())
             .id(id)
@@ -286,18 +286,24 @@ impl Credentials {
 
 #[async_trait::async_trait]
 impl CredentialStore for Credentials {
-    async fn get(&self, tenant: &connector_core::TenantId, name: &str) -> Result<Arc<Credential>> {
-        if let Ok(found) = self.own.get(tenant, name).await {
-            return Ok(found);
+    async fn get(&self, query: &CredentialQuery<'_>) -> Result<Arc<Credential>> {
+        if self.own.exists(query.tenant, query.name).await? {
+            return self.own.get(query).await;
         }
-        if let Some(next) = &self.next {
-            match next.get(tenant, name).await {
-                Ok(found) => return Ok(found),
-                // The store has none of this name; anything else (a locked vault) must not be papered over.
-                Err(error) if error.kind() == connector_core::ErrorKind::Config => {}
-                Err(error) => return Err(error),
-            }
+        // Whatever keeps the store from giving it (a locked vault, a revoked credential) must not be papered over by the environment.
+        match &self.next {
+            Some(next) if next.exists(query.tenant, query.name).await? => next.get(query).await,
+            _ => self.env.get(query).await,
         }
-        self.env.get(tenant, name).await
+    }
+
+    async fn exists(&self, tenant: &connector_core::TenantId, name: &str) -> Result<bool> {
+        if self.own.exists(tenant, name).await? || self.env.exists(tenant, name).await? {
+            return Ok(true);
+        }
+        match &self.next {
+            Some(next) => next.exists(tenant, name).await,
+            None => Ok(false),
+        }
     }
 }

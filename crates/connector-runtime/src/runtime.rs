@@ -148,7 +148,7 @@ impl Runtime {
                 AuthState::Expired
             } else {
                 let found = match &connection.credential {
-                    Some(name) => inner.credentials.get(&connection.tenant, name).await.is_ok(),
+                    Some(name) => inner.credentials.exists(&connection.tenant, name).await.unwrap_or(false),
                     None => false,
                 };
                 match (found, seen.accepted) {

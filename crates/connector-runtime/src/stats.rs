@@ -17,6 +17,7 @@ use connector_core::{
     CallCx, Connector, Error, ErrorKind, OpCall, OpReply, Result,
     connector::Lifecycle,
     delta::DeltaSource,
+    rotation::Rotator,
     spec::ConnectorSpec,
     transport::{Request, Response, Transport},
     webhook::WebhookVerifier,
@@ -278,6 +279,10 @@ impl Connector for Probe {
 
     fn delta(&self) -> Option<&dyn DeltaSource> {
         self.inner.delta()
+    }
+
+    fn rotator(&self) -> Option<&dyn Rotator> {
+        self.inner.rotator()
     }
 }
 

@@ -15,6 +15,8 @@ pub use connector_manifest as manifest;
 pub use connector_runtime as runtime;
 #[cfg(any(feature = "runtime", feature = "sqlite"))]
 pub use connector_state as state;
+#[cfg(feature = "vault")]
+pub use connector_vault as vault;
 #[cfg(feature = "webhook")]
 pub use connector_webhook as webhook;
 pub use exports::*;

@@ -69,6 +69,10 @@ macro_rules! forward_to_inner {
         fn delta(&self) -> Option<&dyn crate::delta::DeltaSource> {
             self.inner.delta()
         }
+
+        fn rotator(&self) -> Option<&dyn crate::rotation::Rotator> {
+            self.inner.rotator()
+        }
     };
 }
 use forward_to_inner;

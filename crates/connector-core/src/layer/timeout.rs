@@ -12,6 +12,7 @@ use crate::{
     delta::DeltaSource,
     error::{Error, ErrorKind, Result, Retry},
     resilience::TimeoutPolicy,
+    rotation::Rotator,
     spec::{ConnectorSpec, TimeoutClass},
     webhook::WebhookVerifier,
 };
@@ -87,5 +88,9 @@ impl Connector for Timed {
 
     fn delta(&self) -> Option<&dyn DeltaSource> {
         self.inner.delta()
+    }
+
+    fn rotator(&self) -> Option<&dyn Rotator> {
+        self.inner.rotator()
     }
 }

@@ -69,12 +69,14 @@ pub enum ApiKeyPlace {
     Header,
 }
 
-/// An OAuth 2.0 client. Credential fields: `client_id`, `client_secret`, and for user flows `refresh_token`, `access_token`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An OAuth 2.0 client. Credential fields: `client_id`, and by [`ClientAuth`] `client_secret` or `private_key`; flows with a person may bring a
+/// first `refresh_token`; JWT bearer takes `private_key` and `subject`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OAuth2Spec {
     /// The grant.
     pub flow: OAuth2Flow,
     /// Where tokens come from. May hold `{setting}` placeholders filled from the connection's settings; relative to the base URL if it starts with `/`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub token_url: String,
     /// Where a person signs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,22 +99,164 @@ pub struct OAuth2Spec {
     /// What the vendor calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// The authorization server's issuer: endpoints that are not named are read from its metadata (RFC 8414), and the `iss` of a redirect
+    /// must be this (RFC 9207).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Where a device asks for its codes (RFC 8628).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_url: Option<String>,
+    /// Where tokens are revoked (RFC 7009).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_url: Option<String>,
+    /// Scopes that are asked for whatever the chosen tools need (`offline_access`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_scopes: Vec<String>,
+    /// What stands between two scopes.
+    #[serde(default)]
+    pub scope_separator: ScopeSeparator,
+    /// Further query parameters of the authorization request (`access_type: offline`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub authorize_params: BTreeMap<String, String>,
+    /// How the token request's body is written.
+    #[serde(default)]
+    pub body: TokenBody,
+    /// The member of the token answer that holds the tokens, if they are not at its top (Slack's `authed_user`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_at: Option<String>,
+    /// Members of the token answer that calls need later (`instance_url`); never secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
+    /// Each renewal gives a new refresh token and the old one is burnt: using it again ends the whole connection.
+    #[serde(default)]
+    pub rotates: bool,
+    /// Seconds within which the vendor forgives a renewal with the previous refresh token. 0: it does not.
+    #[serde(default)]
+    pub rotation_grace: u64,
+    /// Seconds an access token lives if the answer does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_lifetime: Option<u64>,
+    /// The scopes are repeated when a token is renewed (Microsoft wants that).
+    #[serde(default)]
+    pub scope_on_refresh: bool,
+    /// The server does not take PKCE parameters; everywhere else S256 is always sent.
+    #[serde(default)]
+    pub without_pkce: bool,
+    /// The signed assertion, for `jwt_bearer` and `client_auth: private_key_jwt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<AssertionSpec>,
+}
+
+/// A signed assertion (RFC 7523). Texts may hold `{setting}` placeholders, and `{client_id}` and `{subject}` from the credential.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssertionSpec {
+    /// The signature.
+    #[serde(default)]
+    pub algorithm: JwtAlgorithm,
+    /// `iss`; the client id if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// `sub`; the credential's `subject` for `jwt_bearer` and the client id for client authentication, if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// `aud`; the token URL if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// Seconds it is good for; 300 if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<u64>,
+    /// The scopes go into the assertion as the claim `scope` (Google), not into the form.
+    #[serde(default)]
+    pub scope_claim: bool,
+    /// The header carries the thumbprint of the credential's `certificate` as `x5t#S256` (Microsoft).
+    #[serde(default)]
+    pub thumbprint: bool,
+}
+
+/// How an assertion is signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum JwtAlgorithm {
+    /// RSA PKCS #1 with SHA-256.
+    #[default]
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// RSA PSS with SHA-256.
+    #[serde(rename = "PS256")]
+    Ps256,
+    /// ECDSA on P-256 with SHA-256.
+    #[serde(rename = "ES256")]
+    Es256,
+}
+
+/// What stands between two scopes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ScopeSeparator {
+    /// A space, as in RFC 6749.
+    #[default]
+    Space,
+    /// A comma (Slack, Linear).
+    Comma,
+}
+
+impl ScopeSeparator {
+    /// The character itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Space => " ",
+            Self::Comma => ",",
+        }
+    }
+}
+
+/// How a token request's body is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TokenBody {
+    /// A form, as in RFC 6749.
+    #[default]
+    Form,
+    /// JSON (Notion, Zendesk).
+    Json,
 }
 
 /// An OAuth 2.0 grant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OAuth2Flow {
     /// The program itself is the user (RFC 6749 §4.4).
+    #[default]
     ClientCredentials,
     /// A person consents in a browser (RFC 6749 §4.1, with PKCE).
     AuthorizationCode,
+    /// A person consents on another device (RFC 8628).
+    DeviceCode,
     /// A signed assertion stands for the user (RFC 7523).
     JwtBearer,
 }
 
-/// How a client proves itself at the token endpoint (RFC 6749 §2.3.1).
+impl OAuth2Flow {
+    /// The manifest's name of the flow.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::AuthorizationCode => "authorization_code",
+            Self::DeviceCode => "device_code",
+            Self::JwtBearer => "jwt_bearer",
+        }
+    }
+
+    /// Whether a person consents, so that tokens are kept and renewed.
+    pub fn has_consent(self) -> bool {
+        matches!(self, Self::AuthorizationCode | Self::DeviceCode)
+    }
+}
+
+/// How a client proves itself at the token endpoint (RFC 6749 §2.3.1, RFC 7523 §2.2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -122,6 +266,10 @@ pub enum ClientAuth {
     Post,
     /// HTTP Basic with form-encoded id and secret.
     Basic,
+    /// Only `client_id`: a public client, which PKCE protects.
+    None,
+    /// An assertion signed with the credential's `private_key`.
+    PrivateKeyJwt,
 }
 
 /// How header values are put together for HMAC request signing.
@@ -193,11 +341,23 @@ impl AuthSpec {
             Self::OAuth2(oauth2) => match oauth2.flow {
                 OAuth2Flow::ClientCredentials => "OAuth 2.0 client credentials".into(),
                 OAuth2Flow::AuthorizationCode => "OAuth 2.0 authorization code".into(),
+                OAuth2Flow::DeviceCode => "OAuth 2.0 device code".into(),
                 OAuth2Flow::JwtBearer => "OAuth 2.0 JWT bearer".into(),
             },
             Self::Hmac(hmac) => format!("HMAC-SHA256 signature in `{}`", hmac.header),
             Self::None => "none".into(),
         })
+    }
+
+    /// The credential fields it takes besides those it needs: a first refresh token, whom an assertion speaks for.
+    pub fn optional_fields(&self) -> &'static [&'static str] {
+        match self {
+            Self::OAuth2(oauth2) if oauth2.flow.has_consent() => &["refresh_token", "access_token"],
+            Self::OAuth2(oauth2) if oauth2.flow == OAuth2Flow::JwtBearer => &["subject", "key_id", "certificate"],
+            Self::OAuth2(oauth2) if oauth2.client_auth == ClientAuth::PrivateKeyJwt => &["key_id", "certificate"],
+            Self::Hmac(HmacSpec { also: Some(also), .. }) => also.optional_fields(),
+            _ => &[],
+        }
     }
 
     /// The credential fields it needs, with the environment variable a single-connection program reads each from.
@@ -209,9 +369,11 @@ impl AuthSpec {
                 vec![("username", username_env.as_deref()), ("password", password_env.as_deref())]
             }
             Self::OAuth2(oauth2) => {
-                let mut fields = vec![("client_id", oauth2.client_id_env.as_deref()), ("client_secret", oauth2.client_secret_env.as_deref())];
-                if oauth2.flow == OAuth2Flow::AuthorizationCode {
-                    fields.push(("refresh_token", None));
+                let mut fields = vec![("client_id", oauth2.client_id_env.as_deref())];
+                if oauth2.flow == OAuth2Flow::JwtBearer || oauth2.client_auth == ClientAuth::PrivateKeyJwt {
+                    fields.push(("private_key", None));
+                } else if oauth2.client_auth != ClientAuth::None {
+                    fields.push(("client_secret", oauth2.client_secret_env.as_deref()));
                 }
                 fields
             }

@@ -8,7 +8,9 @@ mod event;
 mod limits;
 mod op;
 
-pub use auth::{ApiKeyPlace, AuthSpec, BasicEncoding, ClientAuth, HmacSpec, OAuth2Flow, OAuth2Spec};
+pub use auth::{
+    ApiKeyPlace, AssertionSpec, AuthSpec, BasicEncoding, ClientAuth, HmacSpec, JwtAlgorithm, OAuth2Flow, OAuth2Spec, ScopeSeparator, TokenBody,
+};
 pub use connector::{ConnectorSpec, ErrorRow, Status};
 pub use event::{EventSpec, StreamSpec, WebhookSpec};
 pub use limits::{LimitKey, LimitSpec, Window};

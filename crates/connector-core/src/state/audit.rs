@@ -60,6 +60,9 @@ pub struct AuditRecord {
     pub correlation_id: String,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
+    /// The name of the credential it was authorised with. Absent in records from before there was a vault, whose hashes must stay valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Arc<str>>,
 }
 
 /// A kept entry with its place in the tenant's chain.
@@ -80,6 +83,8 @@ pub struct AuditFilter {
     pub operation: Option<String>,
     /// Only this connection's.
     pub connection: Option<String>,
+    /// Only those authorised with this credential.
+    pub credential: Option<String>,
     /// At most this many, the newest (0: 100).
     pub limit: usize,
 }

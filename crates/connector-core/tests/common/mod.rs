@@ -142,6 +142,10 @@ impl Connector for Script {
     fn delta(&self) -> Option<&dyn DeltaSource> {
         None
     }
+
+    fn rotator(&self) -> Option<&dyn connector_core::rotation::Rotator> {
+        None
+    }
 }
 
 pub fn op(name: &str, effect: Effect, repeat: Repeat) -> OpSpec {

@@ -17,9 +17,10 @@ use connector_core::{
     auth::{AuthProvider, CredentialUse},
     clock::{Clock, Rng, SystemClock, ThreadRng},
     context::CallCx,
-    credential::{Credential, CredentialStore},
+    credential::{Credential, CredentialQuery, CredentialStore},
     error::{Error, Result},
     spec::{AuthSpec, OAuth2Flow},
+    token::{CredentialWatch, MemoryTokens, TokenStore},
     transport::{Head, Transport},
 };
 use http::{HeaderName, HeaderValue};
@@ -42,12 +43,16 @@ pub struct AuthDeps {
     pub clock: Arc<dyn Clock>,
     /// Chance, to spread refreshes of many connections. Never used for secrets.
     pub rng: Arc<dyn Rng>,
+    /// Where the tokens of flows with a person live.
+    pub tokens: Arc<dyn TokenStore>,
+    /// Who hears that a person has to connect again.
+    pub watch: Option<Arc<dyn CredentialWatch>>,
 }
 
 impl AuthDeps {
-    /// This transport, the real clock and real chance.
+    /// This transport, the real clock, real chance, and tokens in memory.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport, clock: SystemClock::shared(), rng: Arc::new(ThreadRng) }
+        Self { transport, clock: SystemClock::shared(), rng: Arc::new(ThreadRng), tokens: Arc::new(MemoryTokens::default()), watch: None }
     }
 }
 
@@ -87,12 +92,12 @@ impl Auth {
     /// The scheme and credential of a connection; `None`: nothing to send.
     async fn choose(&self, cx: &CallCx) -> Result<Option<(&Scheme, Arc<Credential>)>> {
         let connection = &cx.connection;
-        let wanted = connection.setting(AUTH_SETTING);
-        if self.schemes.is_empty() || wanted == Some("none") {
+        let said = connection.setting(AUTH_SETTING);
+        if self.schemes.is_empty() || said == Some("none") {
             return Ok(None);
         }
         let Some(name) = &connection.credential else {
-            if wanted.is_none() && self.schemes.iter().any(|scheme| scheme.spec == AuthSpec::None) {
+            if said.is_none() && self.schemes.iter().any(|scheme| scheme.spec == AuthSpec::None) {
                 return Ok(None);
             }
             return Err(Error::config(format!(
@@ -102,7 +107,9 @@ impl Auth {
                 self.needs()
             )));
         };
-        let credential = self.credentials.get(&connection.tenant, name).await?;
+        let credential = self.credentials.get(&CredentialQuery::of(cx, name)).await?;
+        // A credential that says how it is meant is asked next: a consent's tokens and client credentials have the same fields.
+        let wanted = said.or_else(|| credential.scheme.as_deref().filter(|scheme| self.schemes.iter().any(|one| one.goes_by(scheme))));
         let chosen = match wanted {
             Some(kind) => {
                 let mut named = self.schemes.iter().filter(|scheme| scheme.goes_by(kind)).peekable();
@@ -192,12 +199,7 @@ impl Scheme {
     /// Whether the setting `auth` means this scheme: by kind, or by grant for OAuth 2.0.
     fn goes_by(&self, name: &str) -> bool {
         let flow = match &self.spec {
-            AuthSpec::OAuth2(oauth2) => match oauth2.flow {
-                OAuth2Flow::ClientCredentials => "client_credentials",
-                OAuth2Flow::AuthorizationCode => "authorization_code",
-                OAuth2Flow::JwtBearer => "jwt_bearer",
-                _ => "",
-            },
+            AuthSpec::OAuth2(oauth2) => oauth2.flow.as_str(),
             _ => "",
         };
         name == self.spec.kind() || (!flow.is_empty() && name == flow)

@@ -121,23 +121,12 @@ pub(super) fn build(spec: &OAuth2Spec, target: &Target, cx: &CallCx, credential:
 
 #[cfg(test)]
 mod tests {
-    use connector_core::spec::OAuth2Flow;
     use proptest::prelude::*;
 
     use super::*;
 
     fn spec(token_url: &str) -> OAuth2Spec {
-        OAuth2Spec {
-            flow: OAuth2Flow::ClientCredentials,
-            token_url: token_url.into(),
-            authorize_url: None,
-            scopes: Vec::new(),
-            client_auth: ClientAuth::Post,
-            params: Default::default(),
-            client_id_env: None,
-            client_secret_env: None,
-            label: None,
-        }
+        OAuth2Spec { token_url: token_url.into(), ..OAuth2Spec::default() }
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
-use connector_core::{CallCx, Cursor, OpCall, OpReply, Result, connector::ItemError, delta::DeltaPage, webhook::WebhookVerifier};
+use connector_core::{CallCx, Cursor, OpCall, OpReply, Result, connector::ItemError, delta::DeltaPage, rotation::Rotator, webhook::WebhookVerifier};
 use serde_json::{Map, Value};
 
 use super::Engine;
@@ -42,6 +42,7 @@ pub struct Hooks {
     pub(super) webhook: Option<Arc<dyn WebhookVerifier>>,
     pub(super) delta: Option<Arc<dyn NativeDelta>>,
     pub(super) partial: Option<PartialItems>,
+    pub(super) rotator: Option<Arc<dyn Rotator>>,
 }
 
 impl Hooks {
@@ -75,6 +76,13 @@ impl Hooks {
     #[must_use]
     pub fn delta(mut self, source: impl NativeDelta) -> Self {
         self.delta = Some(Arc::new(source));
+        self
+    }
+
+    /// How the vendor's API replaces a credential.
+    #[must_use]
+    pub fn rotator(mut self, rotator: impl Rotator) -> Self {
+        self.rotator = Some(Arc::new(rotator));
         self
     }
 

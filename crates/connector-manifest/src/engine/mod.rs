@@ -27,6 +27,7 @@ use connector_core::{
     connector::Lifecycle,
     delta::{DeltaPage, DeltaSource},
     redact,
+    rotation::Rotator,
     spec::ConnectorSpec,
     transport::Transport,
     webhook::WebhookVerifier,
@@ -340,6 +341,10 @@ impl Connector for Engine {
 
     fn delta(&self) -> Option<&dyn DeltaSource> {
         self.hooks.delta.is_some().then_some(self)
+    }
+
+    fn rotator(&self) -> Option<&dyn Rotator> {
+        self.hooks.rotator.as_deref()
     }
 }
 

@@ -47,12 +47,31 @@ fn oauth2(check: &mut Check<'_>, key: &str, oauth2: &OAuth2Spec) {
             address::report(check, &key, text);
         }
     };
-    url("token_url", &oauth2.token_url);
-    if let Some(authorize) = &oauth2.authorize_url {
-        url("authorize_url", authorize);
+    if !oauth2.token_url.is_empty() {
+        url("token_url", &oauth2.token_url);
     }
-    if oauth2.flow == OAuth2Flow::AuthorizationCode && oauth2.authorize_url.is_none() {
-        check.error(key, "`authorize_url` is missing: `flow: authorization_code` sends a person there to sign in");
+    let places = [
+        ("authorize_url", &oauth2.authorize_url),
+        ("device_url", &oauth2.device_url),
+        ("revoke_url", &oauth2.revoke_url),
+        ("issuer", &oauth2.issuer),
+    ];
+    for (name, text) in places {
+        if let Some(text) = text {
+            url(name, text);
+        }
+    }
+    let mut needs = |name: &str, is_there: bool, why: &str| {
+        if !is_there && oauth2.issuer.is_none() {
+            check.error(key, format!("`{name}` is missing: {why}; or name the `issuer` whose metadata says it"));
+        }
+    };
+    needs("token_url", !oauth2.token_url.is_empty(), "tokens come from there");
+    if oauth2.flow == OAuth2Flow::AuthorizationCode {
+        needs("authorize_url", oauth2.authorize_url.is_some(), "`flow: authorization_code` sends a person there to sign in");
+    }
+    if oauth2.flow == OAuth2Flow::DeviceCode {
+        needs("device_url", oauth2.device_url.is_some(), "`flow: device_code` gets its codes there");
     }
     for (at, scope) in oauth2.scopes.iter().enumerate() {
         check.settings_in(&item(&child(key, "scopes"), at), scope);

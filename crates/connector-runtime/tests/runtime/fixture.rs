@@ -127,6 +127,10 @@ impl Connector for Scripted {
     fn delta(&self) -> Option<&dyn DeltaSource> {
         None
     }
+
+    fn rotator(&self) -> Option<&dyn connector_core::rotation::Rotator> {
+        None
+    }
 }
 
 fn op(name: &str, effect: Effect, repeat: Repeat, params: &[(&str, &str, bool)]) -> OpSpec {

@@ -39,6 +39,7 @@ impl AuditLog for MemoryState {
         let wanted = |entry: &&StoredAudit| {
             filter.operation.as_deref().is_none_or(|operation| operation == &*entry.record.operation)
                 && filter.connection.as_deref().is_none_or(|connection| connection == entry.record.connection)
+                && filter.credential.as_deref().is_none_or(|credential| Some(credential) == entry.record.credential.as_deref())
         };
         let mut tail: Vec<_> = chain.iter().rev().filter(wanted).take(limit_or_default(filter.limit)).cloned().collect();
         tail.reverse();

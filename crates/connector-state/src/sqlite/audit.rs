@@ -39,10 +39,10 @@ impl AuditLog for SqliteState {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT seq, hash, record FROM audit
-                 WHERE tenant = ?1 AND (?2 IS NULL OR operation = ?2) AND (?3 IS NULL OR connection = ?3)
-                 ORDER BY seq DESC LIMIT ?4",
+                 WHERE tenant = ?1 AND (?2 IS NULL OR operation = ?2) AND (?3 IS NULL OR connection = ?3) AND (?4 IS NULL OR record ->> 'credential' = ?4)
+                 ORDER BY seq DESC LIMIT ?5",
             )?;
-            let rows = statement.query_map(params![tenant.as_str(), filter.operation, filter.connection, limit(filter.limit)], |row| {
+            let rows = statement.query_map(params![tenant.as_str(), filter.operation, filter.connection, filter.credential, limit(filter.limit)], |row| {
                 let record = serde_json::from_str(&row.get::<_, String>(2)?).map_err(|error| unreadable(2, error))?;
                 Ok(StoredAudit { seq: uint(row.get(0)?), hash: row.get(1)?, record })
             })?;

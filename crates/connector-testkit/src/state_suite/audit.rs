@@ -28,6 +28,7 @@ pub fn record(tenant: &str, operation: &str, connection: &str) -> AuditRecord {
         idempotency_key: Some("k".to_owned()),
         correlation_id: "c-1".to_owned(),
         duration_ms: 12,
+        credential: None,
     }
 }
 

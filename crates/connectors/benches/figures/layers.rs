@@ -57,6 +57,10 @@ impl Connector for Nothing {
     fn delta(&self) -> Option<&dyn DeltaSource> {
         None
     }
+
+    fn rotator(&self) -> Option<&dyn connector_core::rotation::Rotator> {
+        None
+    }
 }
 
 fn nothing(fails: bool) -> Arc<dyn Connector> {

@@ -58,6 +58,10 @@ impl Connector for Recording {
     fn delta(&self) -> Option<&dyn DeltaSource> {
         self.inner.delta()
     }
+
+    fn rotator(&self) -> Option<&dyn connector_core::rotation::Rotator> {
+        self.inner.rotator()
+    }
 }
 
 /// A connector, what succeeded, and what did not.
