@@ -5,6 +5,7 @@
 mod client_credentials;
 mod request;
 mod slot;
+mod template;
 mod token;
 
 pub(crate) use client_credentials::ClientCredentials;

@@ -7,20 +7,18 @@ use connector_core::{
     context::{CallCx, Connection},
     credential::Credential,
     error::{Error, Result},
-    redact::printable,
     spec::{ClientAuth, OAuth2Spec},
     transport::{Body, Request},
 };
 use http::{HeaderValue, Method, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret as _;
 use url::{Url, form_urlencoded};
 
-use super::TOKEN_URL_SETTING;
+use super::{
+    TOKEN_URL_SETTING,
+    template::{fill, fill_text, fill_url},
+};
 use crate::auth::basic;
-
-/// What may stand in a URL unencoded, RFC 3986 §2.3.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Form parameters that only this module writes.
 const OURS: [&str; 4] = ["grant_type", "client_id", "client_secret", "scope"];
@@ -43,45 +41,15 @@ pub(super) fn check(spec: &OAuth2Spec) -> Result<()> {
 /// Fills the placeholders of token URL and scopes.
 pub(super) fn target(spec: &OAuth2Spec, connection: &Connection) -> Result<Target> {
     let template = connection.setting(TOKEN_URL_SETTING).unwrap_or(&spec.token_url);
-    let filled = fill(template, connection, |value| match value {
-        "" | "." | ".." => None,
-        value => Some(utf8_percent_encode(value, ESCAPED).to_string()),
-    })?;
-    let token_url = if filled.starts_with('/') { format!("{}{filled}", connection.base()) } else { filled };
+    let token_url = fill_url(template, connection)?;
     let mut scopes = String::new();
     for scope in &spec.scopes {
         if !scopes.is_empty() {
             scopes.push(' ');
         }
-        scopes.push_str(&fill(scope, connection, |value| (!value.is_empty()).then(|| value.to_owned()))?);
+        scopes.push_str(&fill_text(scope, connection)?);
     }
     Ok(Target { token_url, scopes })
-}
-
-/// Replaces each `{name}` by the connection's setting of that name.
-fn fill(template: &str, connection: &Connection, encode: impl Fn(&str) -> Option<String>) -> Result<String> {
-    if !template.contains('{') {
-        return Ok(template.to_owned());
-    }
-    let mut filled = String::with_capacity(template.len() + 32);
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        filled.push_str(before);
-        let (name, after) =
-            after.split_once('}').ok_or_else(|| Error::config(format!("`{}` has a `{{` without its `}}`", printable(template, 120))))?;
-        let value = connection.setting(name).and_then(&encode).ok_or_else(|| {
-            Error::config(format!(
-                "connection `{}` needs the setting `{}` to fill `{}`",
-                connection.id,
-                printable(name, 40),
-                printable(template, 120)
-            ))
-        })?;
-        filled.push_str(&value);
-        rest = after;
-    }
-    filled.push_str(rest);
-    Ok(filled)
 }
 
 /// The request for a new token.
