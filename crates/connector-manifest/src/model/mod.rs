@@ -22,7 +22,7 @@ pub use pagination::{CursorPlace, Pagination, PaginationKind};
 pub use text::{DurationText, OneOrMany};
 pub use tool::{Batch, Cache, Encoding, Inverse, KeyRepeat, LookupRepeat, Method, Param, RepeatRule, Split, Tool, ToolExample, ToolPagination};
 pub use types::{Field, Model, TypeExpr, indexed::Fields};
-pub use webhook::{Event, MacAlgorithm, MacEncoding, Stream, StreamCursor, StreamDeletes, Verify, Webhook};
+pub use webhook::{Event, MacAlgorithm, MacEncoding, Stream, StreamCursor, StreamDeletes, Verify, WEBHOOK_SCHEMES, Webhook};
 
 /// A connector as data.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -8,6 +8,10 @@ use serde_json::{Map, Value};
 
 use super::{DurationText, OneOrMany, TypeExpr, is_default};
 
+/// The named schemes that need no code of the connector's own. `connector-webhook` implements them.
+pub const WEBHOOK_SCHEMES: [&str; 12] =
+    ["standard_webhooks", "stripe", "slack_v0", "github", "linear", "zendesk", "jira", "notion", "intuit", "google_channel", "netbox", "bearer"];
+
 /// How webhooks arrive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +42,8 @@ pub struct Webhook {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
-    /// A named scheme: one of the connector's own, `standard_webhooks`, `stripe`, `slack_v0`, `github`, or `bearer` (static, legacy).
+    /// A named scheme: one of the connector's own, or `standard_webhooks`, `stripe`, `slack_v0`, `github`, `linear`, `zendesk`, `jira`,
+    /// `notion`, `intuit`, `google_channel`, `netbox`, or `bearer` (static, legacy).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
     /// A described MAC.

@@ -2,13 +2,10 @@
 
 use super::{Check, Strictness, shown, under};
 use crate::{
-    model::Verify,
+    model::{Verify, WEBHOOK_SCHEMES},
     sources::{child, item, near},
     template::Template,
 };
-
-/// Schemes that any connector may name.
-const COMMON_SCHEMES: [&str; 5] = ["standard_webhooks", "stripe", "slack_v0", "github", "bearer"];
 
 pub(super) fn check(check: &mut Check<'_>) {
     let manifest = check.manifest;
@@ -55,14 +52,14 @@ fn verify(check: &mut Check<'_>, verify: &Verify) {
             key,
             format!(
                 "`verify` says neither `scheme` nor `kind`; there is no default, deliveries must prove themselves; schemes: {}",
-                COMMON_SCHEMES.join(", ")
+                WEBHOOK_SCHEMES.join(", ")
             ),
         ),
         (Some(scheme), None) => {
-            if check.strictness == Strictness::Custom && !COMMON_SCHEMES.contains(&scheme.as_str()) {
-                let near = near(scheme, COMMON_SCHEMES).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            if check.strictness == Strictness::Custom && !WEBHOOK_SCHEMES.contains(&scheme.as_str()) {
+                let near = near(scheme, WEBHOOK_SCHEMES).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 let message =
-                    format!("there is no scheme `{}`{near} accepted: {}, or describe it with `kind`", shown(scheme), COMMON_SCHEMES.join(", "));
+                    format!("there is no scheme `{}`{near} accepted: {}, or describe it with `kind`", shown(scheme), WEBHOOK_SCHEMES.join(", "));
                 let message = if near.is_empty() { message.replacen(" accepted:", "; accepted:", 1) } else { message };
                 check.error(child(key, "scheme"), message);
             }

@@ -15,6 +15,12 @@ pub fn echo(token: &str) -> Option<HandshakeReply> {
     sound.then(|| HandshakeReply { status: 200, content_type: "text/plain; charset=utf-8", body: Bytes::copy_from_slice(token.as_bytes()) })
 }
 
+/// Whether this is Notion's first message, which carries the token that all later ones are signed with, and is signed with it too.
+// https://developers.notion.com/reference/webhooks
+pub(crate) fn is_notion_verification(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|tree| tree.get("verification_token").is_some_and(Value::is_string) && tree.get("type").is_none())
+}
+
 /// The answer to Slack's `url_verification`, if `body` is one.
 // https://docs.slack.dev/reference/events/url_verification
 pub(crate) fn slack_challenge(body: &[u8]) -> Option<HandshakeReply> {

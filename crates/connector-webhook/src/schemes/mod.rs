@@ -8,18 +8,21 @@ mod mac;
 mod named;
 mod reader;
 mod time;
+mod vendors;
 
 use std::{fmt::Debug, sync::Arc, time::SystemTime};
 
+use bytes::Bytes;
 use connector_core::{
     error::{Error, ErrorKind, Result},
     spec::EventSpec,
     suggest::nearest,
-    webhook::{Ingress, RawWebhook, WebhookVerifier},
+    webhook::{HandshakeReply, Ingress, RawWebhook, WebhookVerifier},
 };
 use connector_manifest::model::{Verify, Webhook};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use self::vendors::{FreshBody, GoogleChannel, Intuit};
 pub use self::{
     hmac::{HmacScheme, Message},
     mac::MAX_SIGNATURES,
@@ -33,7 +36,7 @@ use crate::ingress::handshake;
 pub(crate) const BEARER: &str = "bearer";
 
 /// The named schemes a manifest may use without code.
-pub const NAMED: [&str; 5] = ["standard_webhooks", "stripe", "slack_v0", "github", BEARER];
+pub const NAMED: [&str; 12] = connector_manifest::model::WEBHOOK_SCHEMES;
 
 /// What a proof brought to light besides being good.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,7 +86,12 @@ impl JsonWebhook {
 /// # Errors
 /// As [`JsonWebhook::from_manifest`].
 pub fn verifier(webhook: &Webhook, events: &[EventSpec]) -> Result<Arc<dyn WebhookVerifier>> {
-    Ok(Arc::new(JsonWebhook::from_manifest(webhook, events)?))
+    Ok(match webhook.verify.scheme.as_deref() {
+        // These have a shape of their own besides their proof.
+        Some("intuit") => Arc::new(Intuit::new()?),
+        Some("google_channel") => Arc::new(GoogleChannel),
+        _ => Arc::new(JsonWebhook::from_manifest(webhook, events)?),
+    })
 }
 
 /// The proof that `verify` describes.
@@ -97,6 +105,11 @@ pub fn proof(verify: &Verify) -> Result<Box<dyn Proof>> {
             "stripe" => Box::new(Stripe),
             "slack_v0" => Box::new(HmacScheme::slack_v0()),
             "github" => Box::new(HmacScheme::github()),
+            "linear" => Box::new(FreshBody::linear()?),
+            "notion" => Box::new(FreshBody::notion()?),
+            "jira" => Box::new(FreshBody::jira()?),
+            "zendesk" => Box::new(vendors::zendesk()?),
+            "netbox" => Box::new(vendors::netbox()?),
             BEARER => Box::new(StaticBearer),
             other => {
                 let hint = nearest(other, NAMED).map_or_else(|| format!("known are {}", NAMED.join(", ")), |near| format!("did you mean `{near}`?"));
@@ -126,7 +139,13 @@ impl WebhookVerifier for JsonWebhook {
 
     fn verify(&self, request: &RawWebhook<'_>, secrets: &[SecretString], now: SystemTime) -> Result<Ingress> {
         usable(secrets)?;
+        if self.proof.scheme() == "zendesk" && secrets.iter().any(|secret| secret.expose_secret() == vendors::ZENDESK_TEST_SECRET) {
+            return Err(Error::config("the webhook secret is the one of Zendesk's test button, which everybody knows; store the webhook's own"));
+        }
         let proven = self.proof.prove(request, secrets, now)?;
+        if self.proof.scheme() == "notion" && handshake::is_notion_verification(request.body) {
+            return Ok(Ingress::Handshake(HandshakeReply { status: 200, content_type: "text/plain; charset=utf-8", body: Bytes::new() }));
+        }
         if self.proof.scheme() == "slack_v0"
             && let Some(reply) = handshake::slack_challenge(request.body)
         {

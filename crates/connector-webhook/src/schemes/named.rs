@@ -8,6 +8,7 @@ use connector_core::{
     webhook::RawWebhook,
 };
 use connector_manifest::model::{MacAlgorithm, MacEncoding};
+use ring::signature::{ED25519, UnparsedPublicKey};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
@@ -17,7 +18,8 @@ use super::{
     time,
 };
 
-/// Standard Webhooks, symmetric (`v1`). Asymmetric `v1a` signatures are ignored.
+/// Standard Webhooks: symmetric (`v1`, secrets `whsec_…`) and asymmetric (`v1a`, Ed25519, public keys `whpk_…`). Both kinds may stand among
+/// the secrets of a connection; a signature only counts under a secret of its own kind.
 // https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StandardWebhooks;
@@ -36,18 +38,22 @@ impl Proof for StandardWebhooks {
             return Err(denied("malformed"));
         }
         let at = time::parse(sent)?;
-        let signatures: Vec<Vec<u8>> = value
-            .split(' ')
-            .filter_map(|one| one.strip_prefix("v1,"))
-            .take(MAX_SIGNATURES)
-            .filter_map(|one| mac::decode(MacEncoding::Base64, one))
-            .collect();
-        if signatures.is_empty() {
+        let of = |scheme: &'static str| -> Vec<Vec<u8>> {
+            let signatures = value.split(' ').take(MAX_SIGNATURES).filter_map(|one| one.strip_prefix(scheme)?.strip_prefix(','));
+            signatures.filter_map(|one| mac::decode(MacEncoding::Base64, one)).collect()
+        };
+        let (symmetric, asymmetric) = (of("v1"), of("v1a"));
+        if symmetric.is_empty() && asymmetric.is_empty() {
             return Err(denied("malformed"));
         }
         let pieces: [&[u8]; 5] = [id.as_bytes(), b".", sent.as_bytes(), b".", request.body];
-        let codes = secrets.iter().map(|secret| Ok(mac::compute(MacAlgorithm::HmacSha256, &key(secret)?, &pieces))).collect::<Result<Vec<_>>>()?;
-        if !mac::any_equal(&signatures, &codes) {
+        let (public, shared): (Vec<_>, Vec<_>) = secrets.iter().partition(|secret| secret.expose_secret().starts_with(PUBLIC));
+        let codes = shared.iter().map(|secret| Ok(mac::compute(MacAlgorithm::HmacSha256, &key(secret)?, &pieces))).collect::<Result<Vec<_>>>()?;
+        let signed = public.iter().map(|key| public_key(key)).collect::<Result<Vec<_>>>()?.into_iter().any(|key| {
+            let message = pieces.concat();
+            asymmetric.iter().any(|signature| key.verify(&message, signature).is_ok())
+        });
+        if !signed && !mac::any_equal(&symmetric, &codes) {
             return Err(denied("mismatch"));
         }
         if !time::fresh(at, now, time::TOLERANCE) {
@@ -55,6 +61,16 @@ impl Proof for StandardWebhooks {
         }
         Ok(Proven { delivery_id: Some(id.to_owned()) })
     }
+}
+
+/// What a public key of the asymmetric scheme begins with.
+const PUBLIC: &str = "whpk_";
+
+fn public_key(secret: &SecretString) -> Result<UnparsedPublicKey<Vec<u8>>> {
+    let encoded = secret.expose_secret().trim_start_matches(PUBLIC);
+    let key = base64::engine::general_purpose::STANDARD.decode(encoded).ok().filter(|key| key.len() == 32);
+    key.map(|key| UnparsedPublicKey::new(&ED25519, key))
+        .ok_or_else(|| Error::config("a Standard Webhooks public key must be `whpk_` and 32 bytes in base64; copy it again from the vendor"))
 }
 
 /// The key is what stands after `whsec_`, decoded; 24 to 64 bytes.

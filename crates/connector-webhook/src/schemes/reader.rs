@@ -44,8 +44,8 @@ impl EventReader {
     pub fn new(webhook: &Webhook, events: &[EventSpec], scheme: &str) -> Result<Self> {
         let usual = Usual::of(scheme);
         let mut event_id: Vec<Path> = webhook.event_id.0.iter().map(|text| path(text)).collect::<Result<_>>()?;
-        if let (true, Some(text)) = (event_id.is_empty(), usual.event_id) {
-            event_id.push(path(text)?);
+        if event_id.is_empty() {
+            event_id = usual.event_id.iter().map(|text| path(text)).collect::<Result<_>>()?;
         }
         let kinds = events
             .iter()
@@ -128,7 +128,7 @@ impl EventReader {
 
 /// What a scheme's senders usually do, for what the manifest leaves out.
 struct Usual {
-    event_id: Option<&'static str>,
+    event_id: &'static [&'static str],
     event_type: &'static str,
     occurred_at: Option<&'static str>,
 }
@@ -137,11 +137,25 @@ impl Usual {
     fn of(scheme: &str) -> Self {
         match scheme {
             // https://docs.slack.dev/apis/events-api
-            "slack_v0" => Self { event_id: Some(".event_id"), event_type: ".event.type // .type", occurred_at: Some(".event_time") },
+            "slack_v0" => Self { event_id: &[".event_id"], event_type: ".event.type // .type", occurred_at: Some(".event_time") },
             // https://docs.stripe.com/api/events/object
-            "stripe" => Self { event_id: Some(".id"), event_type: ".type", occurred_at: Some(".created") },
-            "standard_webhooks" => Self { event_id: None, event_type: ".type", occurred_at: Some(".timestamp") },
-            _ => Self { event_id: None, event_type: ".event // .type", occurred_at: None },
+            "stripe" => Self { event_id: &[".id"], event_type: ".type", occurred_at: Some(".created") },
+            "standard_webhooks" => Self { event_id: &[], event_type: ".type", occurred_at: Some(".timestamp") },
+            // https://linear.app/developers/webhooks: the delivery's own id is in a header that the signature does not cover.
+            "linear" => Self {
+                event_id: &[".webhookId", ".type", ".action", ".data.id", ".data.updatedAt"],
+                event_type: ".type",
+                occurred_at: Some(".createdAt"),
+            },
+            // https://developers.notion.com/reference/webhooks
+            "notion" => Self { event_id: &[".id"], event_type: ".type", occurred_at: Some(".timestamp") },
+            // https://developer.zendesk.com/api-reference/webhooks/event-types/
+            "zendesk" => Self { event_id: &[".id"], event_type: ".type", occurred_at: Some(".time") },
+            // https://developer.atlassian.com/cloud/jira/platform/webhooks/: nothing in the body is an id, so its hash is.
+            "jira" => Self { event_id: &[], event_type: ".webhookEvent", occurred_at: Some(".timestamp") },
+            // https://netboxlabs.com/docs/netbox/integrations/webhooks/
+            "netbox" => Self { event_id: &[], event_type: ".event", occurred_at: Some(".timestamp") },
+            _ => Self { event_id: &[], event_type: ".event // .type", occurred_at: None },
         }
     }
 }
@@ -179,7 +193,7 @@ fn raw_at<'b>(body: &'b [u8], path: &str) -> Result<Option<Option<&'b RawValue>>
 }
 
 /// A time as vendors write it: Unix seconds or milliseconds as a number or digits, or RFC 3339.
-fn moment(value: &Value) -> Option<SystemTime> {
+pub(super) fn moment(value: &Value) -> Option<SystemTime> {
     match value {
         Value::Number(number) => number.as_u64().filter(|number| *number < 100_000_000_000_000).map(time::instant),
         Value::String(text) => time::parse(text).ok().or_else(|| text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)),

@@ -14,11 +14,14 @@ const MILLIS_FROM: u64 = 100_000_000_000;
 /// From here on a number is nonsense either way.
 const NONSENSE_FROM: u64 = 100_000_000_000_000;
 
-/// Reads Unix seconds or milliseconds: digits only, no sign, no fraction.
+/// Reads Unix seconds or milliseconds (digits only, no sign, no fraction), or a date of RFC 3339 with its `T`.
 ///
 /// # Errors
 /// Denied as malformed.
 pub(crate) fn parse(text: &str) -> Result<SystemTime> {
+    if text.len() <= 35 && text.contains('T') {
+        return text.parse::<jiff::Timestamp>().map(SystemTime::from).map_err(|_| denied("malformed"));
+    }
     let digits = !text.is_empty() && text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.then(|| text.parse::<u64>().ok()).flatten().filter(|number| *number < NONSENSE_FROM);
     let number = number.ok_or_else(|| denied("malformed"))?;
