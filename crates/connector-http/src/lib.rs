@@ -5,7 +5,7 @@ mod body_cap;
 mod client;
 mod egress;
 mod fault;
-mod oauth2;
+pub mod oauth2;
 mod standalone;
 #[cfg(test)]
 mod testing;
