@@ -4,5 +4,6 @@ pub mod custom;
 pub mod dispatch;
 pub mod ingress;
 pub mod json;
+pub mod outbound;
 pub mod reload;
 pub mod schemes;

@@ -52,7 +52,7 @@ pub enum AuthSpec {
     },
     /// OAuth 2.0.
     #[serde(rename = "oauth2")]
-    OAuth2(OAuth2Spec),
+    OAuth2(Box<OAuth2Spec>),
     /// A signature over each request with a shared key. Credential field: `secret`, and `key_id` where the spec names a header for it.
     Hmac(HmacSpec),
     /// Nothing is sent.

@@ -181,7 +181,7 @@ impl Scheme {
             AuthSpec::ApiKey { header, place, prefix, .. } => ApiKey::new(header, *place, prefix.as_deref()).map(Method::ApiKey),
             AuthSpec::Basic { .. } => Ok(Method::Basic),
             AuthSpec::OAuth2(oauth2) if oauth2.flow == OAuth2Flow::ClientCredentials => {
-                ClientCredentials::new(oauth2.clone(), deps.clone()).map(Method::OAuth2)
+                ClientCredentials::new((**oauth2).clone(), deps.clone()).map(Method::OAuth2)
             }
             AuthSpec::Hmac(hmac) => Hmac::new(hmac, deps.clock.clone()).map(|signer| {
                 let also = hmac.also.as_ref().map(|also| Box::new(Self::new(also, deps)));

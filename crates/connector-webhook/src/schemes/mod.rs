@@ -4,7 +4,7 @@
 //! believed, and no scheme tells a caller which part of the proof was wrong.
 
 mod hmac;
-mod mac;
+pub(crate) mod mac;
 mod named;
 mod reader;
 mod time;
