@@ -7,6 +7,7 @@ pub(crate) mod basic;
 mod bearer;
 mod env;
 mod hmac;
+mod overlap;
 pub(crate) mod value;
 
 use std::{fmt, sync::Arc};
@@ -30,6 +31,7 @@ use self::{api_key::ApiKey, bearer::Bearer, hmac::Hmac};
 use crate::oauth2::ClientCredentials;
 
 pub use env::EnvCredentials;
+pub(crate) use overlap::Overlap;
 
 /// The connection setting that names the scheme to use (`bearer`, `api_key`, `basic`, `oauth2`, `hmac`, `none`) where several fit.
 pub const AUTH_SETTING: &str = "auth";
@@ -60,6 +62,7 @@ impl AuthDeps {
 pub struct Auth {
     schemes: Vec<Scheme>,
     credentials: Arc<dyn CredentialStore>,
+    overlap: Arc<Overlap>,
 }
 
 /// One way to authenticate, ready to be applied, or why it cannot be.
@@ -86,7 +89,8 @@ impl Auth {
     /// The connection's setting `auth` names the scheme; without it, the first one whose fields the credential all has is used.
     /// Mistakes in a scheme (a header name that is none) surface when that scheme is used.
     pub fn for_spec(specs: &[AuthSpec], credentials: Arc<dyn CredentialStore>, deps: AuthDeps) -> Arc<dyn AuthProvider> {
-        Arc::new(Self { schemes: specs.iter().map(|spec| Scheme::new(spec, &deps)).collect(), credentials })
+        let overlap = Overlap::new(deps.clock.clone());
+        Arc::new(Self { schemes: specs.iter().map(|spec| Scheme::new(spec, &deps, &overlap)).collect(), credentials, overlap })
     }
 
     /// The scheme and credential of a connection; `None`: nothing to send.
@@ -138,6 +142,18 @@ impl Auth {
         }
     }
 
+    /// Whether a fixed secret that was refused has another version worth trying: one that was stored meanwhile, or, as long as a rotation
+    /// overlaps, the one before it. That one is then sent first for a while.
+    fn has_other(&self, cx: &CallCx, scheme: &Scheme, credential: &Arc<Credential>, used: &CredentialUse) -> bool {
+        let tried = [Some(credential), credential.previous.as_ref()].into_iter().flatten().find(|version| version.version == used.generation);
+        let Some(tried) = tried else { return credential.version > used.generation };
+        let other = self.overlap.other(credential, tried).filter(|other| scheme.fits(other) && scheme.differs(tried, other));
+        if let Some(other) = &other {
+            self.overlap.prefer(cx, credential, other);
+        }
+        other.is_some()
+    }
+
     /// "`token` (private app token), or `client_id` and `client_secret` (OAuth 2.0 client credentials)".
     fn needs(&self) -> String {
         let each = self.schemes.iter().filter(|scheme| scheme.spec != AuthSpec::None).map(|scheme| {
@@ -158,6 +174,11 @@ impl fmt::Debug for Auth {
 impl AuthProvider for Auth {
     async fn authorize(&self, cx: &CallCx, head: &mut Head, body: &Bytes) -> Result<CredentialUse> {
         let Some((scheme, credential)) = self.choose(cx).await? else { return Ok(CredentialUse::FIXED) };
+        // Of a fixed secret with two versions, the one that was taken last goes first; token requests choose for themselves.
+        let credential = match &credential.previous {
+            Some(previous) if scheme.is_fixed() && scheme.fits(previous) => self.overlap.choose(cx, &credential),
+            _ => credential,
+        };
         let mut headers = Headers::new();
         let used = scheme.prepare(cx, &credential, head, body, &mut headers).await?;
         for (name, value) in headers {
@@ -168,6 +189,7 @@ impl AuthProvider for Auth {
 
     async fn rejected(&self, cx: &CallCx, used: &CredentialUse) -> Result<bool> {
         match self.choose(cx).await? {
+            Some((scheme, credential)) if scheme.is_fixed() => Ok(self.has_other(cx, scheme, &credential, used)),
             Some((scheme, credential)) => scheme.rejected(cx, &credential, used).await,
             None => Ok(false),
         }
@@ -175,16 +197,16 @@ impl AuthProvider for Auth {
 }
 
 impl Scheme {
-    fn new(spec: &AuthSpec, deps: &AuthDeps) -> Self {
+    fn new(spec: &AuthSpec, deps: &AuthDeps, overlap: &Arc<Overlap>) -> Self {
         let method = match spec {
             AuthSpec::Bearer { prefix, .. } => Ok(Method::Bearer(Bearer::new(prefix.as_deref()))),
             AuthSpec::ApiKey { header, place, prefix, .. } => ApiKey::new(header, *place, prefix.as_deref()).map(Method::ApiKey),
             AuthSpec::Basic { .. } => Ok(Method::Basic),
-            AuthSpec::OAuth2(oauth2) if oauth2.flow == OAuth2Flow::ClientCredentials => {
-                ClientCredentials::new((**oauth2).clone(), deps.clone()).map(Method::OAuth2)
+            AuthSpec::OAuth2(oauth2) if matches!(oauth2.flow, OAuth2Flow::ClientCredentials | OAuth2Flow::JwtBearer) => {
+                ClientCredentials::new((**oauth2).clone(), deps.clone(), overlap.clone()).map(Method::OAuth2)
             }
             AuthSpec::Hmac(hmac) => Hmac::new(hmac, deps.clock.clone()).map(|signer| {
-                let also = hmac.also.as_ref().map(|also| Box::new(Self::new(also, deps)));
+                let also = hmac.also.as_ref().map(|also| Box::new(Self::new(also, deps, overlap)));
                 Method::Hmac(Box::new(signer), also)
             }),
             AuthSpec::None => Ok(Method::None),
@@ -209,6 +231,21 @@ impl Scheme {
     fn fits(&self, credential: &Credential) -> bool {
         let usable = |field: &str| credential.field(field).is_some_and(|value| field == "password" || !value.expose_secret().is_empty());
         self.spec.fields().iter().all(|(field, _)| usable(field))
+    }
+
+    /// Whether what is sent is stored as it is, so that nothing but a new version helps once it is refused.
+    fn is_fixed(&self) -> bool {
+        match &self.method {
+            Ok(Method::Bearer(_) | Method::ApiKey(_) | Method::Basic | Method::Hmac(_, None)) => true,
+            Ok(Method::Hmac(_, Some(also))) => also.is_fixed(),
+            _ => false,
+        }
+    }
+
+    /// Whether two versions of a credential differ in what this scheme sends.
+    fn differs(&self, one: &Credential, other: &Credential) -> bool {
+        let value = |credential: &Credential, field: &str| credential.field(field).map(|value| value.expose_secret().to_owned());
+        self.spec.fields().iter().any(|(field, _)| value(one, field) != value(other, field))
     }
 
     fn method(&self) -> Result<&Method> {
@@ -243,9 +280,7 @@ impl Scheme {
         match self.method()? {
             Method::OAuth2(oauth2) => oauth2.rejected(cx, credential, used.generation).await,
             Method::Hmac(_, Some(also)) => Box::pin(also.rejected(cx, credential, used)).await,
-            Method::None => Ok(false),
-            // A fixed secret cannot be refreshed, but somebody may have stored a new one meanwhile.
-            _ => Ok(credential.version > used.generation),
+            _ => Ok(false),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The client credentials grant: one token per tenant, credential, token URL and scopes, shared by all calls.
+//! Grants that need nobody: client credentials (RFC 6749 §4.4), with a secret or a signed assertion, and the JWT bearer grant (RFC 7523
+//! §2.1). One token per tenant, credential, token URL, scopes and claims, shared by all calls.
 //!
-//! A failure to get a token is never ambiguous: the call it was for has not been sent. So what would be `transient`, `timeout` or
-//! `protocol` for the token request is `not_sent` for the call, and even an unsafe write may try again.
+//! A failure to get a token is never ambiguous: the call it was for has not been sent, and asking for another token does no harm.
 
 use std::{
     collections::HashMap,
@@ -14,21 +14,26 @@ use connector_core::{
     clock::Instant,
     context::{CallCx, TenantId},
     credential::Credential,
-    error::{Error, ErrorKind, Result, Retry},
-    resilience::retry_after,
-    spec::OAuth2Spec,
+    error::Result,
+    spec::{OAuth2Flow, OAuth2Spec},
 };
 use http::HeaderValue;
 
 use super::{
-    request::{self, Target},
-    slot::{Slot, State},
-    token::{self, Token},
+    exchange::Endpoint,
+    jwt::Purpose,
+    refusal::unambiguous,
+    request::{self, Form, Target},
+    slot::{Slot, State, Token},
+    token,
 };
-use crate::auth::AuthDeps;
+use crate::auth::{AuthDeps, Overlap};
 
-/// How long one token request may take.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a token is used whose lifetime the vendor does not name.
+const UNNAMED_LIFETIME: Duration = Duration::from_secs(300);
+
+/// No token is trusted longer, whatever the vendor names; a revoked one is then noticed within a day.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// After this many tokens, those that expired are dropped before another is kept.
 const SWEEP_AT: usize = 1024;
@@ -38,8 +43,7 @@ const SWEEP_AT: usize = 1024;
 pub(crate) struct ClientCredentials(Arc<Inner>);
 
 struct Inner {
-    spec: OAuth2Spec,
-    deps: AuthDeps,
+    endpoint: Endpoint,
     slots: RwLock<HashMap<Key, Arc<Slot>>>,
 }
 
@@ -51,9 +55,8 @@ struct Key {
 }
 
 impl ClientCredentials {
-    pub(crate) fn new(spec: OAuth2Spec, deps: AuthDeps) -> Result<Self> {
-        request::check(&spec)?;
-        Ok(Self(Arc::new(Inner { spec, deps, slots: RwLock::default() })))
+    pub(crate) fn new(spec: OAuth2Spec, deps: AuthDeps, overlap: Arc<Overlap>) -> Result<Self> {
+        Ok(Self(Arc::new(Inner { endpoint: Endpoint::new(spec, deps, overlap)?, slots: RwLock::default() })))
     }
 
     /// The `Authorization` header and the token's generation.
@@ -87,12 +90,12 @@ impl ClientCredentials {
     }
 
     fn now(&self) -> Instant {
-        self.0.deps.clock.now()
+        self.0.endpoint.deps.clock.now()
     }
 
     fn slot(&self, cx: &CallCx) -> Result<(Key, Arc<Slot>)> {
         let connection = &cx.connection;
-        let target = request::target(&self.0.spec, connection)?;
+        let target = request::target(&self.0.endpoint.spec, connection)?;
         let key = Key { tenant: connection.tenant.clone(), credential: connection.credential.clone(), target };
         if let Some(slot) = self.0.slots.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok((key, slot.clone()));
@@ -115,7 +118,7 @@ impl ClientCredentials {
             let fresh = |state: &State| matches!(state, State::Fresh(_));
             let request = || this.request(&target, &cx, &credential);
             if let Err(error) = slot.fetch(credential.version, || this.now(), fresh, request).await {
-                let pause = Duration::from_secs(10).mul_f64(0.5 + this.0.deps.rng.unit() / 2.0);
+                let pause = Duration::from_secs(10).mul_f64(0.5 + this.0.endpoint.deps.rng.unit() / 2.0);
                 slot.postpone_refresh(this.now() + error.retry_after().unwrap_or(pause));
                 tracing::warn!(connector = %cx.connection.connector, %error, "a token could not be refreshed early, the old one is still in use");
             }
@@ -123,45 +126,30 @@ impl ClientCredentials {
     }
 
     /// One token request.
-    async fn request(&self, target: &Target, cx: &CallCx, credential: &Credential) -> Result<Token> {
-        let outcome = match tokio::time::timeout(TOKEN_TIMEOUT, self.exchange(target, cx, credential)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("the token endpoint did not answer within {TOKEN_TIMEOUT:?}"))),
-        };
-        let connector = cx.connection.connector.to_string();
-        let label = if outcome.is_ok() { "ok" } else { "error" };
-        metrics::counter!("integration_token_refresh_total", "connector" => connector, "outcome" => label).increment(1);
-        outcome.map_err(|error| error.with_context("credential", cx.connection.credential.as_deref().unwrap_or_default()))
+    async fn request(&self, target: &Target, cx: &CallCx, credential: &Arc<Credential>) -> Result<Token> {
+        let endpoint = &self.0.endpoint;
+        let url = endpoint.token_url(cx, &target.place).await?;
+        let form = |credential: &Credential| self.form(target, cx, credential, &url);
+        let answer = endpoint.grant(cx, credential, &url, form, || async { Ok(()) }).await.map_err(|failed| failed.error)?;
+        let unnamed = endpoint.spec.default_lifetime.map_or(UNNAMED_LIFETIME, Duration::from_secs);
+        let lifetime = answer.lifetime.unwrap_or(unnamed).min(MAX_LIFETIME);
+        Ok(Token::new(token::bearer(&answer.access)?, lifetime))
     }
 
-    async fn exchange(&self, target: &Target, cx: &CallCx, credential: &Credential) -> Result<Token> {
-        let request = request::build(&self.0.spec, target, cx, credential)?;
-        let (head, body) = self.0.deps.transport.send(cx, request).await?.into_parts();
-        let body = body.collect(token::MAX_ANSWER).await;
-        if head.status.is_success() {
-            return token::parse(head.status, &body?);
+    fn form(&self, target: &Target, cx: &CallCx, credential: &Credential, url: &str) -> Result<Form> {
+        let endpoint = &self.0.endpoint;
+        if endpoint.spec.flow != OAuth2Flow::JwtBearer {
+            return Ok(Form::of("client_credentials").with_scopes(&target.scopes));
         }
-        // The status alone decides if the body cannot be read.
-        let code = body.ok().and_then(|body| token::error_code(&body));
-        let retry_after = retry_after::from_headers(&head.headers, self.0.deps.clock.wall()).filter(|delay| !delay.is_zero());
-        Err(token::refusal(head.status, code.as_deref(), retry_after))
+        let assertion = endpoint.client(cx, credential).assertion(Purpose::Grant, url, &target.scopes)?;
+        let form = Form::of("urn:ietf:params:oauth:grant-type:jwt-bearer").with("assertion", assertion);
+        let in_claim = endpoint.spec.assertion.as_ref().is_some_and(|said| said.scope_claim);
+        Ok(if in_claim { form } else { form.with_scopes(&target.scopes) })
     }
 }
 
 impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientCredentials").field("token_url", &self.0.spec.token_url).finish_non_exhaustive()
-    }
-}
-
-/// See the module's documentation.
-fn unambiguous(error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::Transient | ErrorKind::Timeout | ErrorKind::Protocol => {
-            let (kind, retry) = (error.kind(), error.retry());
-            let retry = if matches!(retry, Retry::Never) { Retry::Soon } else { retry };
-            error.with_kind(ErrorKind::NotSent).with_retry(retry).with_context("token_request", kind.as_str())
-        }
-        _ => error,
+        self.0.endpoint.fmt(f)
     }
 }

@@ -5,7 +5,9 @@
 mod authorize;
 mod client_credentials;
 mod discovery;
+mod exchange;
 mod jwt;
+mod refusal;
 mod request;
 mod slot;
 mod template;

@@ -1,7 +1,7 @@
 //! One cached token and the rule that only one request at a time asks for its successor.
 //!
 //! Owns freshness and single flight, also of failures: callers who waited for an attempt that failed share its error instead of
-//! queueing up to ask again. Refuses to know where tokens come from.
+//! queueing up to ask again. Refuses to know where tokens come from, and to ask the wall clock anything.
 
 use std::{
     future::Future,
@@ -20,16 +20,70 @@ use connector_core::{
 use http::HeaderValue;
 use tokio::sync::Mutex;
 
-use super::token::Token;
-
 /// How long a refusal that time will not cure is remembered, so that a wrong secret does not lock the client out at the vendor.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 /// A vendor's `Retry-After` at the token endpoint is honoured up to here.
-const MAX_WAIT: Duration = Duration::from_secs(300);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// Generations are unique in the process, so that a token that was forgotten and fetched again never looks like its predecessor.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
+
+/// Further away than any process lives, for tokens that do not end by time.
+const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A token as it came.
+pub(super) struct Token {
+    /// `Bearer {access_token}`, marked sensitive.
+    header: HeaderValue,
+    /// `None`: it is the next in this process. Otherwise grows with each new token of the credential, whoever fetched it.
+    generation: Option<u64>,
+    /// How long it is good, counted from its issue; `None`: not by time.
+    lifetime: Option<Duration>,
+    /// How old it is.
+    age: Duration,
+    /// How much earlier than needed its successor is fetched.
+    early: Duration,
+    /// No successor is fetched while it serves.
+    last: bool,
+}
+
+impl Token {
+    /// A token this process just fetched.
+    pub(super) fn new(header: HeaderValue, lifetime: Duration) -> Self {
+        Self { header, generation: None, lifetime: Some(lifetime), age: Duration::ZERO, early: Duration::ZERO, last: false }
+    }
+
+    /// A token that all processes share, of this age.
+    pub(super) fn shared(header: HeaderValue, generation: u64, lifetime: Option<Duration>, age: Duration) -> Self {
+        Self { header, generation: Some(generation), lifetime, age, early: Duration::ZERO, last: false }
+    }
+
+    /// Fetches its successor earlier, by this fraction of the margin, so that not everybody does at once.
+    pub(super) fn spread(mut self, fraction: f64) -> Self {
+        if let Some(lifetime) = self.lifetime {
+            self.early = margin(lifetime).mul_f64(fraction.clamp(0.0, 1.0));
+        }
+        self
+    }
+
+    /// Leaves its successor to whoever needs one when it has ended.
+    pub(super) fn without_early_refresh(mut self) -> Self {
+        self.last = true;
+        self
+    }
+}
+
+/// How long before its end a token's successor is fetched: max(60 s, 10 % of the lifetime), at most 15 min, and never more than half of a
+/// short life.
+pub(super) fn margin(lifetime: Duration) -> Duration {
+    (lifetime / 10).clamp(Duration::from_secs(60), Duration::from_secs(15 * 60)).min(lifetime / 2)
+}
+
+/// How long before its end a token is not sent any more: in its last moment it would expire on the way.
+pub(super) fn last_moment(lifetime: Duration) -> Duration {
+    Duration::from_secs(5).min(lifetime / 10)
+}
 
 /// A token in use.
 #[derive(Debug, Clone)]
@@ -190,17 +244,20 @@ impl Drop for RefreshClaim {
 
 impl Held {
     fn new(token: Token, version: u64, started: Instant) -> Self {
-        let lifetime = token.lifetime;
-        // Margin: max(60 s, 10 % of the lifetime), at most 15 min, and never more than half of a short life.
-        let margin = (lifetime / 10).clamp(Duration::from_secs(60), Duration::from_secs(15 * 60)).min(lifetime / 2);
-        // A token sent in its last moment expires on the way.
-        let last_moment = Duration::from_secs(5).min(lifetime / 10);
+        let (refresh_in, usable_for) = match token.lifetime {
+            None => (FAR, FAR),
+            Some(lifetime) => {
+                let usable_for = (lifetime - last_moment(lifetime)).saturating_sub(token.age);
+                let refresh_in = (lifetime - margin(lifetime)).saturating_sub(token.age + token.early);
+                (if token.last { usable_for } else { refresh_in }, usable_for)
+            }
+        };
         Self {
             header: token.header,
-            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+            generation: token.generation.unwrap_or_else(|| GENERATION.fetch_add(1, Ordering::Relaxed)),
             version,
-            refresh_at: started + (lifetime - margin),
-            usable_until: started + (lifetime - last_moment),
+            refresh_at: started + refresh_in,
+            usable_until: started + usable_for,
         }
     }
 }

@@ -282,7 +282,7 @@ async fn refusals_have_their_class_and_advice_and_repeat_no_prose() {
         (401, r#"{"error":"invalid_client","error_description":"s3cret-canary"}"#, ErrorKind::AuthExpired, "client id and client secret"),
         (400, r#"{"error":"unauthorized_client"}"#, ErrorKind::AuthExpired, "allow this client"),
         (400, r#"{"error":"invalid_scope"}"#, ErrorKind::Config, "scopes"),
-        (400, r#"{"error":"unsupported_grant_type"}"#, ErrorKind::Config, "client credentials"),
+        (400, r#"{"error":"unsupported_grant_type"}"#, ErrorKind::Config, "this grant"),
         (403, r#"{"error":"access_denied"}"#, ErrorKind::Forbidden, "consent"),
         (400, r#"{"error":"temporarily_unavailable"}"#, ErrorKind::NotSent, "may pass"),
         (503, "<html>s3cret-canary</html>", ErrorKind::NotSent, "may pass"),
@@ -334,7 +334,7 @@ async fn the_endpoints_retry_after_is_honoured() {
 
 #[tokio::test(start_paused = true)]
 async fn lifetimes_are_read_with_tolerance() {
-    let huge = format!(r#","more":"{}""#, "x".repeat(60 * 1024));
+    let huge = format!(r#","more":"{}""#, "x".repeat(1 << 20));
     for (more, lifetime) in [
         (r#","expires_in":3600"#, 3600),
         (r#","expires_in":"3600""#, 3600),
@@ -361,9 +361,9 @@ async fn lifetimes_are_read_with_tolerance() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_beyond_the_cap_is_refused() {
-    let body = format!(r#"{{"access_token":"t#","more":"{}"}}"#, "x".repeat(1 << 20));
+    let body = format!(r#"{{"access_token":"t#","more":"{}"}}"#, "x".repeat(3 << 20));
     let error = Rig::new(FakeEndpoint::new(&[(200, &body)])).error().await;
-    assert!(error.message().contains("longer than 65536 bytes"), "{error}");
+    assert!(error.message().contains("longer than 2097152 bytes"), "{error}");
 }
 
 #[tokio::test]
