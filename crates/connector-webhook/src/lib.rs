@@ -6,4 +6,5 @@ pub mod ingress;
 pub mod json;
 pub mod outbound;
 pub mod reload;
+pub mod rules;
 pub mod schemes;
