@@ -148,13 +148,33 @@ impl Resolver<'_> {
         match way {
             AuthSpec::OAuth2(oauth2) => {
                 self.fill(&child(key, "token_url"), &mut oauth2.token_url, false);
-                if let Some(url) = &mut oauth2.authorize_url {
-                    self.fill(&child(key, "authorize_url"), url, false);
+                let places = [
+                    ("authorize_url", &mut oauth2.authorize_url),
+                    ("device_url", &mut oauth2.device_url),
+                    ("revoke_url", &mut oauth2.revoke_url),
+                    ("issuer", &mut oauth2.issuer),
+                ];
+                for (name, url) in places {
+                    if let Some(url) = url {
+                        self.fill(&child(key, name), url, false);
+                    }
                 }
-                for (at, scope) in oauth2.scopes.iter_mut().enumerate() {
-                    self.fill(&item(&child(key, "scopes"), at), scope, false);
+                for (name, scopes) in [("scopes", &mut oauth2.scopes), ("base_scopes", &mut oauth2.base_scopes)] {
+                    for (at, scope) in scopes.iter_mut().enumerate() {
+                        self.fill(&item(&child(key, name), at), scope, false);
+                    }
                 }
                 self.map(&child(key, "params"), &mut oauth2.params, true);
+                self.map(&child(key, "authorize_params"), &mut oauth2.authorize_params, false);
+                if let Some(assertion) = &mut oauth2.assertion {
+                    let key = child(key, "assertion");
+                    let texts = [("issuer", &mut assertion.issuer), ("subject", &mut assertion.subject), ("audience", &mut assertion.audience)];
+                    for (name, text) in texts {
+                        if let Some(text) = text {
+                            self.fill(&child(&key, name), text, false);
+                        }
+                    }
+                }
             }
             AuthSpec::Hmac(hmac) => {
                 if let Some(also) = &hmac.also {

@@ -45,19 +45,40 @@ fn plain_ways() -> Vec<Schema> {
             json_schema!({ "header": text(), "place": { "enum": ["header"] }, "key_env": text(), "prefix": text(), "label": text() }),
         ),
         way("basic", &[], json_schema!({ "username_env": text(), "password_env": text(), "label": text() })),
-        way(
-            "oauth2",
-            &["flow", "token_url"],
-            json_schema!({
-                "flow": { "enum": ["client_credentials", "authorization_code", "jwt_bearer"] },
-                "token_url": text(), "authorize_url": text(),
-                "scopes": { "type": "array", "items": text() },
-                "client_auth": { "enum": ["post", "basic"] },
-                "params": { "type": "object", "additionalProperties": text() },
-                "client_id_env": text(), "client_secret_env": text(), "label": text(),
-            }),
-        ),
+        way("oauth2", &["flow"], oauth2()),
     ]
+}
+
+/// The keys of core's `OAuth2Spec`.
+fn oauth2() -> Schema {
+    let text = || json_schema!({ "type": "string" });
+    let texts = || json_schema!({ "type": "array", "items": { "type": "string" } });
+    let map = || json_schema!({ "type": "object", "additionalProperties": { "type": "string" } });
+    let flag = || json_schema!({ "type": "boolean" });
+    let seconds = || json_schema!({ "type": "integer", "minimum": 0 });
+    let assertion = json_schema!({
+        "type": "object",
+        "properties": {
+            "algorithm": { "enum": ["RS256", "PS256", "ES256"] },
+            "issuer": text(), "subject": text(), "audience": text(),
+            "lifetime": { "type": "integer", "minimum": 1, "maximum": 3600 },
+            "scope_claim": flag(), "thumbprint": flag(),
+        },
+        "additionalProperties": false,
+    });
+    json_schema!({
+        "flow": { "enum": ["client_credentials", "authorization_code", "device_code", "jwt_bearer"] },
+        "token_url": text(), "authorize_url": text(), "device_url": text(), "revoke_url": text(), "issuer": text(),
+        "scopes": texts(), "base_scopes": texts(), "scope_names": map(), "scope_separator": { "enum": ["space", "comma"] },
+        "client_auth": { "enum": ["post", "basic", "none", "private_key_jwt"] },
+        "params": map(), "authorize_params": map(),
+        "body": { "enum": ["form", "json"] },
+        "token_at": text(), "keep": texts(),
+        "rotates": flag(), "rotation_grace": seconds(), "default_lifetime": { "type": "integer", "minimum": 1 },
+        "scope_on_refresh": flag(), "without_pkce": flag(),
+        "assertion": assertion,
+        "client_id_env": text(), "client_secret_env": text(), "label": text(),
+    })
 }
 
 /// One way: the keys of core's `AuthSpec` variant, which itself ignores keys it does not know.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use connector_core::spec::{AuthSpec, ConnectorSpec, OAuth2Flow, OpSpec};
+use connector_core::spec::{AuthSpec, ConnectorSpec, OAuth2Flow, OAuth2Spec, OpSpec};
 
 /// Writes the sheet of a connector.
 pub fn markdown(spec: &ConnectorSpec) -> String {
@@ -56,13 +56,19 @@ fn status(spec: &ConnectorSpec) -> String {
 fn authentication(out: &mut String, spec: &ConnectorSpec) -> std::fmt::Result {
     writeln!(out, "### Authentication\n")?;
     for auth in &spec.auth {
-        writeln!(out, "- Method: {}", auth.label())?;
+        writeln!(out, "- Method: {} (`auth: {}`)", auth.label(), setting(auth))?;
         let fields: Vec<String> =
             auth.fields().into_iter().map(|(field, env)| env.map_or_else(|| format!("`{field}`"), |env| format!("`{field}` (`{env}`)"))).collect();
         if !fields.is_empty() {
-            writeln!(out, "  - Credential fields: {}", fields.join(", "))?;
+            writeln!(out, "  - Credential fields: {}{}", fields.join(", "), more_fields(auth))?;
+        }
+        if let AuthSpec::OAuth2(oauth2) = auth {
+            self::oauth2(out, oauth2)?;
         }
         writeln!(out, "  - Token management: {}", token_management(auth))?;
+        if *auth != AuthSpec::None {
+            writeln!(out, "  - Rotation: {}", rotation(auth, &spec.rotatable))?;
+        }
     }
     if spec.auth.is_empty() {
         writeln!(out, "- Method: none")?;
@@ -70,21 +76,106 @@ fn authentication(out: &mut String, spec: &ConnectorSpec) -> std::fmt::Result {
     let mut scopes: Vec<&str> = spec.operations().iter().flat_map(|op| op.scopes.iter().map(|scope| &**scope)).collect();
     scopes.sort_unstable();
     scopes.dedup();
-    let scopes =
-        if scopes.is_empty() { "none".to_owned() } else { format!("`{}` (all operations; a subset needs only its own)", scopes.join("`, `")) };
-    writeln!(out, "- Scopes required: {scopes}\n")
+    if scopes.is_empty() {
+        return writeln!(out, "- Scopes required: none named; what the credential may do is decided at the vendor\n");
+    }
+    writeln!(out, "- Scopes required: `{}` (all operations; a subset needs only its own)\n", scopes.join("`, `"))?;
+    writeln!(out, "| scope | operations that need it |\n|---|---|")?;
+    for scope in scopes {
+        let operations: Vec<String> =
+            spec.operations().iter().filter(|op| op.scopes.iter().any(|one| &**one == scope)).map(|op| format!("`{}`", op.name)).collect();
+        writeln!(out, "| `{scope}` | {} |", operations.join(", "))?;
+    }
+    let free: Vec<String> = spec.operations().iter().filter(|op| op.scopes.is_empty()).map(|op| format!("`{}`", op.name)).collect();
+    if !free.is_empty() {
+        writeln!(out, "| none of these | {} |", free.join(", "))?;
+    }
+    writeln!(out)
 }
 
-fn token_management(auth: &AuthSpec) -> &'static str {
+/// What the connection setting `auth` says for this way: the grant for OAuth 2.0.
+fn setting(auth: &AuthSpec) -> &'static str {
     match auth {
-        AuthSpec::OAuth2(oauth2) if oauth2.flow == OAuth2Flow::ClientCredentials => {
-            "fetched when first needed, one request for all callers; renewed before it ends (60 s or 10 % of its life, at most 15 min); one renewal after a 401"
-        }
-        AuthSpec::OAuth2(_) => "renewed before it ends (60 s or 10 % of its life, at most 15 min), one renewal at a time",
-        AuthSpec::Hmac(_) => "each request is signed with the shared key",
-        AuthSpec::None => "nothing to manage",
-        _ => "sent with each request; replace it in the credential store",
+        AuthSpec::OAuth2(oauth2) => oauth2.flow.as_str(),
+        other => other.kind(),
     }
+}
+
+fn more_fields(auth: &AuthSpec) -> String {
+    let fields = auth.optional_fields();
+    if fields.is_empty() { String::new() } else { format!("; optional `{}`", fields.join("`, `")) }
+}
+
+/// Where its requests go and what they ask for.
+fn oauth2(out: &mut String, oauth2: &OAuth2Spec) -> std::fmt::Result {
+    let places = [
+        ("issuer", oauth2.issuer.as_deref()),
+        ("authorize", oauth2.authorize_url.as_deref()),
+        ("device", oauth2.device_url.as_deref()),
+        ("token", Some(oauth2.token_url.as_str())),
+        ("revoke", oauth2.revoke_url.as_deref()),
+    ];
+    let places: Vec<String> =
+        places.into_iter().filter_map(|(what, url)| url.filter(|url| !url.is_empty()).map(|url| format!("{what} `{url}`"))).collect();
+    let pkce = match oauth2.flow {
+        OAuth2Flow::AuthorizationCode if oauth2.without_pkce => ", without PKCE",
+        OAuth2Flow::AuthorizationCode => ", PKCE S256",
+        _ => "",
+    };
+    writeln!(out, "  - Flow: `{}`{pkce}; {}", oauth2.flow.as_str(), places.join(", "))?;
+    let quoted = |scopes: &[String]| format!("`{}`", scopes.join("`, `"));
+    if !oauth2.base_scopes.is_empty() {
+        writeln!(out, "  - Scopes always asked for: {}", quoted(&oauth2.base_scopes))?;
+    }
+    if !oauth2.scopes.is_empty() {
+        writeln!(out, "  - Scopes unless tools are chosen: {}", quoted(&oauth2.scopes))?;
+    }
+    if !oauth2.scope_names.is_empty() {
+        let names: Vec<String> = oauth2.scope_names.iter().map(|(scope, name)| format!("`{scope}` is `{name}`")).collect();
+        writeln!(out, "  - In this flow {}", names.join(", "))?;
+    }
+    Ok(())
+}
+
+fn token_management(auth: &AuthSpec) -> String {
+    match auth {
+        AuthSpec::OAuth2(oauth2) if oauth2.flow.has_consent() => {
+            let renewed = "kept encrypted; renewed before it ends (60 s or 10 % of its life, at most 15 min), one renewal at a time over all processes";
+            match (oauth2.rotates, oauth2.rotation_grace) {
+                (false, _) => renewed.to_owned(),
+                (true, 0) => format!("{renewed}; each renewal burns the old refresh token"),
+                (true, grace) => format!("{renewed}; each renewal burns the old refresh token after {grace} s"),
+            }
+        }
+        AuthSpec::OAuth2(_) => {
+            "fetched when first needed, one request for all callers; renewed before it ends (60 s or 10 % of its life, at most 15 min); one renewal after a 401"
+                .to_owned()
+        }
+        AuthSpec::Hmac(_) => "each request is signed with the shared key".to_owned(),
+        AuthSpec::None => "nothing to manage".to_owned(),
+        _ => "sent with each request; replace it in the credential store".to_owned(),
+    }
+}
+
+/// Who replaces the secret behind it.
+fn rotation(auth: &AuthSpec, rotatable: &[String]) -> String {
+    let (api, hand): (Vec<&str>, Vec<&str>) = auth
+        .fields()
+        .into_iter()
+        .map(|(field, _)| field)
+        .filter(|field| !matches!(*field, "client_id" | "key_id" | "username"))
+        .partition(|field| rotatable.iter().any(|one| one == field));
+    let mut parts = Vec::new();
+    if !api.is_empty() {
+        parts.push(format!("`{}` through the vendor's API (`credentials rotate`, or a schedule)", api.join("`, `")));
+    }
+    if !hand.is_empty() {
+        parts.push(format!(
+            "`{}` by hand: make a new one at the vendor and store it; the hub keeps the old one beside it during the overlap",
+            hand.join("`, `")
+        ));
+    }
+    if parts.is_empty() { "nothing is secret".to_owned() } else { parts.join("; ") }
 }
 
 fn operations(out: &mut String, spec: &ConnectorSpec) -> std::fmt::Result {

@@ -112,6 +112,10 @@ pub struct OAuth2Spec {
     /// Scopes that are asked for whatever the chosen tools need (`offline_access`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub base_scopes: Vec<String>,
+    /// What a scope that operations name is called in this flow, where that differs (Microsoft's `Mail.ReadBasic.All` is the application
+    /// permission, `Mail.ReadBasic` the delegated one).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scope_names: BTreeMap<String, String>,
     /// What stands between two scopes.
     #[serde(default)]
     pub scope_separator: ScopeSeparator,
@@ -145,6 +149,13 @@ pub struct OAuth2Spec {
     /// The signed assertion, for `jwt_bearer` and `client_auth: private_key_jwt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assertion: Option<AssertionSpec>,
+}
+
+impl OAuth2Spec {
+    /// What a scope that operations name is called in this flow.
+    pub fn scope_name<'a>(&'a self, scope: &'a str) -> &'a str {
+        self.scope_names.get(scope).map_or(scope, String::as_str)
+    }
 }
 
 /// A signed assertion (RFC 7523). Texts may hold `{setting}` placeholders, and `{client_id}` and `{subject}` from the credential.

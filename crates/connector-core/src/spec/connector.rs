@@ -52,6 +52,9 @@ pub struct ConnectorSpec {
     pub base_url: Option<String>,
     /// The ways to authenticate, the preferred one first.
     pub auth: Vec<AuthSpec>,
+    /// Credential fields that the connector replaces through the vendor's API ([`crate::rotation::Rotator`]); the others a person replaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rotatable: Vec<String>,
     /// The limit classes by name; `default` applies to operations that name none.
     pub limits: BTreeMap<Arc<str>, LimitSpec>,
     /// The error table.
@@ -83,6 +86,7 @@ impl ConnectorSpec {
             api_version: None,
             base_url: None,
             auth: Vec::new(),
+            rotatable: Vec::new(),
             limits: BTreeMap::new(),
             errors: Vec::new(),
             webhook: None,

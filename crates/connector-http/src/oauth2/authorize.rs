@@ -152,12 +152,12 @@ pub fn authorize_request(
     Ok(AuthorizeRequest { url, verifier: verifier.into(), issuer, scopes })
 }
 
-/// Base scopes, then those that are wanted, each once, placeholders filled.
+/// Base scopes, then those that are wanted, each once, under this flow's names, placeholders filled.
 fn scopes(spec: &OAuth2Spec, connection: &Connection, wanted: &[String]) -> Result<Vec<String>> {
     let wanted = if wanted.is_empty() { &spec.scopes } else { wanted };
     let mut scopes: Vec<String> = Vec::with_capacity(spec.base_scopes.len() + wanted.len());
     for scope in spec.base_scopes.iter().chain(wanted) {
-        let scope = template::fill_text(scope, connection)?;
+        let scope = template::fill_text(spec.scope_name(scope), connection)?;
         if !scopes.contains(&scope) {
             scopes.push(scope);
         }

@@ -128,6 +128,9 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine> {
         let id = self.id.as_deref().unwrap_or(&self.manifest.connector);
         let spec = Arc::new(build_spec(&self.manifest, self.manifest.connector_id(id)));
+        if spec.rotatable.is_empty() == self.hooks.rotator.is_some() {
+            return Err(Error::config("`rotatable` names the fields that the connector's rotator replaces: there must be both, or neither"));
+        }
         let mut tools = HashMap::with_capacity(self.manifest.tools.len());
         for tool in &self.manifest.tools {
             let op = spec.require(&tool.name)?.clone();

@@ -54,6 +54,9 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "OneOrMany::is_empty")]
     #[schemars(schema_with = "crate::schema::auth")]
     pub auth: OneOrMany<AuthSpec>,
+    /// Credential fields that the connector's Rust code replaces through the vendor's API; the others are replaced by hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotatable: Vec<String>,
     /// Headers sent with every request. Values may hold `{setting}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,

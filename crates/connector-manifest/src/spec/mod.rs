@@ -21,6 +21,7 @@ pub fn build_spec(manifest: &Manifest, id: &str) -> ConnectorSpec {
     spec.api_version = manifest.api.as_ref().and_then(|api| api.version.clone());
     spec.base_url.clone_from(&manifest.base_url);
     spec.auth = manifest.auth.to_vec();
+    spec.rotatable.clone_from(&manifest.rotatable);
     spec.limits = manifest.limits.iter().map(|(name, class)| (name.as_str().into(), class.clone())).collect();
     spec.errors = manifest.errors.table.iter().map(words::row).collect();
     spec.webhook = manifest.webhook.as_ref().map(|webhook| WebhookSpec {

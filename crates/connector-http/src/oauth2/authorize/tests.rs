@@ -68,6 +68,10 @@ fn separators_defaults_and_servers_without_pkce() {
     let query = query(&comma.url);
     assert_eq!(query["scope"], "offline_access,https://graph.example/read");
     assert!(!query.contains_key("code_challenge") && comma.verifier.expose_secret().is_empty());
+    let wanted = ["Mail.Read".to_owned(), "Mail.ReadBasic.All".to_owned(), "Mail.ReadBasic".to_owned()];
+    let named = spec(json!({ "scope_names": { "Mail.ReadBasic.All": "Mail.ReadBasic" } }));
+    let named = authorize_request(&named, &connection(), "app", None, &ask(&wanted)).unwrap();
+    assert_eq!(named.scopes, ["offline_access", "Mail.Read", "Mail.ReadBasic"]);
     let none = spec(json!({ "base_scopes": [], "scopes": [] }));
     let none = authorize_request(&none, &connection(), "app", None, &ask(&[])).unwrap();
     assert!(!none.url.query_pairs().any(|(name, _)| name == "scope"));
