@@ -19,7 +19,7 @@ fn it_reads_without_errors_and_asks_to_declare_what_is_only_used() {
 fn reading_stock_is_a_read_with_one_required_parameter() {
     let manifest = parse("erp-system.yaml", ERP).unwrap().manifest;
     assert_eq!(manifest.connector_id("erp-system"), "erp-system");
-    let spec = build_spec(&manifest, "erp-system");
+    let spec = build_spec(&std::sync::Arc::new(manifest.clone()), "erp-system");
     let op = spec.require("erp_get_inventory").unwrap();
     assert_eq!((op.effect, op.approval, op.repeat), (Effect::Read, Approval::Policy, Repeat::Natural));
     assert_eq!(op.endpoint, "GET /inventory");
@@ -33,7 +33,7 @@ fn reading_stock_is_a_read_with_one_required_parameter() {
 #[test]
 fn an_order_takes_its_parameters_from_the_body_template_and_needs_approval() {
     let manifest = parse("erp-system.yaml", ERP).unwrap().manifest;
-    let spec = build_spec(&manifest, "erp-system");
+    let spec = build_spec(&std::sync::Arc::new(manifest.clone()), "erp-system");
     let op = spec.require("erp_create_po").unwrap();
     assert_eq!((op.effect, op.approval, op.repeat), (Effect::Write, Approval::Required, Repeat::Never));
     let params: Vec<_> = op.params.iter().map(|param| (&*param.name, &*param.type_name, param.required)).collect();

@@ -40,7 +40,7 @@ fn every_manifest_of_the_repository_is_good() {
         assert!(errors.is_empty(), "{name}: {errors:#?}");
         assert_eq!(Manifest::from_json(&parsed.manifest.to_json_pretty()).unwrap(), parsed.manifest, "{name}");
 
-        for op in build_spec(&parsed.manifest, &parsed.manifest.connector).operations() {
+        for op in build_spec(&std::sync::Arc::new(parsed.manifest.clone()), &parsed.manifest.connector).operations() {
             for schema in [&op.input_schema, &op.output_schema] {
                 jsonschema::draft202012::new(schema).unwrap_or_else(|error| panic!("{}: {error}", op.name));
             }

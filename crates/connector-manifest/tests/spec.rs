@@ -50,7 +50,7 @@ fn accepts(schema: &Value, value: &Value) -> bool {
 #[test]
 fn input_schemas_accept_what_is_declared_and_nothing_else() {
     let parsed = load(&[("orders.yaml", ORDERS)], Strictness::Custom).unwrap();
-    let spec = build_spec(&parsed.manifest, "orders");
+    let spec = build_spec(&std::sync::Arc::new(parsed.manifest.clone()), "orders");
     let list = &spec.require("orders_list").unwrap().input_schema;
     for good in [json!({}), json!({ "status": ["open"], "since": null, "limit": 100 }), json!({ "region": "eu", "since": "2026-01-02" })] {
         assert!(accepts(list, &good), "{good}");
@@ -75,7 +75,7 @@ fn input_schemas_accept_what_is_declared_and_nothing_else() {
 #[test]
 fn output_schemas_allow_absence_where_it_is_an_answer() {
     let parsed = load(&[("orders.yaml", ORDERS)], Strictness::Custom).unwrap();
-    let spec = build_spec(&parsed.manifest, "orders");
+    let spec = build_spec(&std::sync::Arc::new(parsed.manifest.clone()), "orders");
     let get = &spec.require("orders_get").unwrap().output_schema;
     assert!(accepts(get, &Value::Null) && accepts(get, &json!({ "id": "1", "lines": [{ "sku": "X" }] })) && !accepts(get, &json!({})));
     assert_eq!(spec.require("orders_put").unwrap().output_schema, json!({ "type": "null" }));
@@ -85,7 +85,7 @@ fn output_schemas_allow_absence_where_it_is_an_answer() {
 #[test]
 fn everything_layers_read_is_in_the_spec() {
     let parsed = load(&[("orders.yaml", ORDERS)], Strictness::Custom).unwrap();
-    let spec = build_spec(&parsed.manifest, "orders");
+    let spec = build_spec(&std::sync::Arc::new(parsed.manifest.clone()), "orders");
     let list = spec.require("orders_list").unwrap();
     assert_eq!(list.page.as_ref().map(|page| (&*page.kind, &*page.items)), Some(("cursor", ".results")));
     let required: Vec<_> = list.params.iter().filter(|param| param.required).collect();

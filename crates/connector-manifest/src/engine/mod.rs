@@ -54,9 +54,9 @@ pub const DEFAULT_BODY_CAP: usize = 10 * 1024 * 1024;
 pub struct Engine {
     spec: Arc<ConnectorSpec>,
     manifest: Arc<Manifest>,
-    tools: HashMap<Arc<str>, CompiledTool>,
-    headers: Vec<(HeaderName, Template)>,
-    table: errors::Table,
+    tools: Arc<HashMap<Arc<str>, CompiledTool>>,
+    headers: Arc<Vec<(HeaderName, Template)>>,
+    table: Arc<errors::Table>,
     transport: Arc<dyn Transport>,
     auth: Arc<dyn AuthProvider>,
     clock: Arc<dyn Clock>,
@@ -147,11 +147,11 @@ impl EngineBuilder {
             Ok((name, Template::parse(value)))
         });
         Ok(Engine {
-            headers: headers.collect::<Result<_>>()?,
-            table: errors::Table::compile(&self.manifest.errors).map_err(Error::config)?,
+            headers: Arc::new(headers.collect::<Result<_>>()?),
+            table: Arc::new(errors::Table::compile(&self.manifest.errors).map_err(Error::config)?),
             transport: self.transport.unwrap_or_else(|| Arc::new(NoTransport)),
             spec,
-            tools,
+            tools: Arc::new(tools),
             manifest: self.manifest,
             auth: self.auth,
             clock: self.clock,
@@ -186,6 +186,29 @@ impl Engine {
             clock: SystemClock::shared(),
             hooks: Hooks::new(),
             body_cap: DEFAULT_BODY_CAP,
+        }
+    }
+
+    /// The same engine with these ways to send and authenticate, and this verifier of webhooks if one is given. Shares everything that was
+    /// compiled, so that an engine that only describes and one that calls cost little more than one.
+    #[must_use]
+    pub fn connected(&self, transport: Arc<dyn Transport>, auth: Arc<dyn AuthProvider>, webhook: Option<Arc<dyn WebhookVerifier>>) -> Self {
+        let hooks = match webhook {
+            Some(verifier) => self.hooks.clone().webhook_shared(verifier),
+            None => self.hooks.clone(),
+        };
+        Self {
+            spec: self.spec.clone(),
+            manifest: self.manifest.clone(),
+            tools: self.tools.clone(),
+            headers: self.headers.clone(),
+            table: self.table.clone(),
+            transport,
+            auth,
+            clock: self.clock.clone(),
+            hooks,
+            body_cap: self.body_cap,
+            outer: OnceLock::new(),
         }
     }
 

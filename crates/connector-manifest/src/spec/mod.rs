@@ -8,13 +8,15 @@ mod words;
 
 pub(crate) use op::pagination;
 
+use std::sync::Arc;
+
 use connector_core::spec::{ConnectorSpec, EventSpec, StreamSpec, WebhookSpec};
 
 use crate::model::{Manifest, Verify};
 
-/// Describes a connector of this id.
-pub fn build_spec(manifest: &Manifest, id: &str) -> ConnectorSpec {
-    let operations = manifest.tools.iter().map(|tool| op::operation(manifest, tool)).collect();
+/// Describes a connector of this id. Schemas and examples are worked out when they are first looked at, so the description keeps the manifest.
+pub fn build_spec(manifest: &Arc<Manifest>, id: &str) -> ConnectorSpec {
+    let operations = (0..manifest.tools.len()).map(|at| op::operation(manifest, at)).collect();
     let mut spec = ConnectorSpec::new(id, &manifest.name, &manifest.version, operations);
     spec.summary.clone_from(&manifest.doc);
     spec.docs = manifest.api.as_ref().and_then(|api| api.docs.clone());

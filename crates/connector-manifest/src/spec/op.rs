@@ -1,7 +1,9 @@
 //! One tool as an operation.
 
+use std::sync::Arc;
+
 use connector_core::spec::{
-    Approval, BatchSpec, CacheSpec, Effect, Example, InverseSpec, LookupSpec, OpSpec, PageSpec, ParamSpec, Repeat, TimeoutClass,
+    Approval, BatchSpec, CacheSpec, Effect, Example, InverseSpec, Lazy, LookupSpec, OpSpec, PageSpec, ParamSpec, Repeat, TimeoutClass,
 };
 
 use super::schema;
@@ -10,7 +12,9 @@ use crate::{
     placeholders,
 };
 
-pub(super) fn operation(manifest: &Manifest, tool: &Tool) -> OpSpec {
+/// The operation of the tool at this place in the manifest.
+pub(super) fn operation(manifest: &Arc<Manifest>, at: usize) -> OpSpec {
+    let tool = &manifest.tools[at];
     let effect = tool.effect();
     let rule = tool.repeat();
     let (repeat, ttl, lookup) = match &rule {
@@ -54,12 +58,18 @@ pub(super) fn operation(manifest: &Manifest, tool: &Tool) -> OpSpec {
         }),
         params: params(tool),
         absent_is_answer: !tool.none_on.is_empty(),
-        input_schema: schema::input(manifest, tool),
-        output_schema: schema::output(manifest, tool),
+        input_schema: later(manifest, at, schema::input),
+        output_schema: later(manifest, at, schema::output),
         endpoint: endpoint(tool),
         docs: tool.docs.clone(),
-        example: tool.example.as_ref().map(example).unwrap_or_default(),
+        example: later(manifest, at, |_, tool| tool.example.as_ref().map(example).unwrap_or_default()),
     }
+}
+
+/// What `make` gives for a tool, made when it is first looked at.
+fn later<T: 'static>(manifest: &Arc<Manifest>, at: usize, make: fn(&Manifest, &Tool) -> T) -> Lazy<T> {
+    let manifest = manifest.clone();
+    Lazy::new(move || make(&manifest, &manifest.tools[at]))
 }
 
 /// Declared parameters in order, then those that templates only name: any type, required.

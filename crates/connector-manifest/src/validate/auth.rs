@@ -19,6 +19,8 @@ const TOKEN_PARAMS: &[&str] = &[
     "code_verifier",
     "redirect_uri",
     "refresh_token",
+    "device_code",
+    "token",
     "assertion",
     "client_assertion",
     "client_assertion_type",
