@@ -1,6 +1,7 @@
 //! Where things are, and the connectors there are.
 
 use std::{
+    sync::Arc,
     fs,
     path::{Path, PathBuf},
 };
@@ -68,7 +69,7 @@ fn vendor(dir: PathBuf) -> Result<Vendor> {
     if parsed.manifest.connector != id {
         bail!("{crate_name}: the manifest says `connector: {}`, the crate's name says `{id}`; they must be the same", parsed.manifest.connector);
     }
-    let spec = build_spec(&parsed.manifest, &id);
+    let spec = build_spec(&Arc::new(parsed.manifest.clone()), &id);
     Ok(Vendor { id, dir, client, manifest: parsed.manifest, spec })
 }
 

@@ -72,11 +72,11 @@ fn nothing() -> Arc<dyn Connector> {
         page: None,
         inverse: None,
         params: Vec::new(),
-        input_schema: json!({}),
-        output_schema: json!({}),
+        input_schema: json!({}).into(),
+        output_schema: json!({}).into(),
         endpoint: "native".into(),
         docs: None,
-        example: Example::default(),
+        example: Example::default().into(),
     };
     let others = (0..40).map(|n| OpSpec { name: format!("bench_other_{n}").into(), ..read.clone() });
     let mut spec = ConnectorSpec::new("bench", "Bench", "1.0.0", others.chain([read.clone()]).collect());

@@ -77,12 +77,15 @@ pub struct TokenFacts {
     /// Unix milliseconds before which no renewal is tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<u64>,
-    /// Why a person has to connect again, as a short code (`invalid_grant`, `outcome_unknown`, `exhausted`, `revoked`).
+    /// Why a person has to connect again, as a short code (`invalid_grant`, `outcome_unknown`, `exhausted`, `expired`, `revoked`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The version of the credential that the first of these tokens came from, 0 if from a consent.
+    /// The version of the credential that the first of these tokens came from, or that a consent was given over.
     #[serde(default)]
     pub seeded_from: u64,
+    /// A fingerprint of that version's own token, if it had one: a newer version with another one starts over, one with the same does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<String>,
 }
 
 /// Tokens with what is known about them.

@@ -83,6 +83,7 @@ pub fn from_text(file: &str, text: &str) -> Result<CustomConnector, Diagnostics>
             format!("`{shown}` cannot name a connector: lower-case letters, digits, `-` and `_`, at most 63; rename the file or give an `id:`");
         return Err(at(file, line, col, "id", message));
     }
+    let manifest = Arc::new(manifest);
     if let Some(webhook) = &manifest.webhook {
         // What cannot be verified at run time is better said at the file.
         let events = connector_manifest::build_spec(&manifest, &id).events;
@@ -91,7 +92,7 @@ pub fn from_text(file: &str, text: &str) -> Result<CustomConnector, Diagnostics>
             return Err(at(file, line, col, "webhook.verify", error.message().to_owned()));
         }
     }
-    Ok(CustomConnector { id, manifest: Arc::new(manifest), warnings: parsed.warnings, path: PathBuf::new() })
+    Ok(CustomConnector { id, manifest, warnings: parsed.warnings, path: PathBuf::new() })
 }
 
 pub(crate) fn problem(file: &str, key: &str, message: String) -> Diagnostics {

@@ -5,6 +5,7 @@
 mod auth;
 mod connector;
 mod event;
+mod lazy;
 mod limits;
 mod op;
 
@@ -13,5 +14,6 @@ pub use auth::{
 };
 pub use connector::{ConnectorSpec, ErrorRow, Status};
 pub use event::{EventSpec, StreamSpec, WebhookSpec};
+pub use lazy::Lazy;
 pub use limits::{LimitKey, LimitSpec, Window};
 pub use op::{Approval, BatchSpec, CacheSpec, Effect, Example, InverseSpec, LookupSpec, OpSpec, PageSpec, ParamSpec, Repeat, TimeoutClass};

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Lazy;
+
 /// What an operation does to the vendor's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -236,16 +238,16 @@ pub struct OpSpec {
     /// Whether "there is none" is an answer (`null`) and not an error.
     pub absent_is_answer: bool,
     /// JSON Schema (2020-12) of the arguments: an object that refuses unknown keys.
-    pub input_schema: Value,
+    pub input_schema: Lazy<Value>,
     /// JSON Schema of the output.
-    pub output_schema: Value,
+    pub output_schema: Lazy<Value>,
     /// `GET /crm/v3/objects/contacts/{id}` for HTTP operations, `native` for the others; for documentation.
     pub endpoint: String,
     /// The vendor's page about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docs: Option<String>,
     /// A worked example.
-    pub example: Example,
+    pub example: Lazy<Example>,
 }
 
 impl OpSpec {

@@ -166,11 +166,11 @@ pub fn op(name: &str, effect: Effect, repeat: Repeat) -> OpSpec {
         page: None,
         inverse: None,
         params: Vec::new(),
-        input_schema: json!({}),
-        output_schema: json!({}),
+        input_schema: json!({}).into(),
+        output_schema: json!({}).into(),
         endpoint: "POST /things".into(),
         docs: None,
-        example: Example::default(),
+        example: Example::default().into(),
     }
 }
 

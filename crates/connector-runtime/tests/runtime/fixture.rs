@@ -163,11 +163,11 @@ fn op(name: &str, effect: Effect, repeat: Repeat, params: &[(&str, &str, bool)])
                 setting: None,
             })
             .collect(),
-        input_schema: json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false }),
-        output_schema: json!({}),
+        input_schema: json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false }).into(),
+        output_schema: json!({}).into(),
         endpoint: "native".into(),
         docs: None,
-        example: Example::default(),
+        example: Example::default().into(),
     }
 }
 
