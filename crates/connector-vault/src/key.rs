@@ -1,10 +1,16 @@
 //! Master keys: what wraps the data keys. Each knows its id, which every envelope carries.
 
+mod file;
+mod local;
+
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 use connector_core::{Result, TenantId};
 use zeroize::Zeroizing;
+
+pub(crate) use local::HOW;
+pub use local::LocalKey;
 
 /// A data key: 256 bits, wiped on drop.
 pub type DataKey = Zeroizing<[u8; 32]>;

@@ -1,8 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+mod aead;
+mod cache;
+pub mod envelope;
 mod info;
 pub mod key;
+mod keys;
 pub mod manager;
+mod record;
 mod vault;
 
 pub use info::{CredentialInfo, CredentialState, NewCredential, RotationReport, TokenInfo, Unreadable, VerifyReport};

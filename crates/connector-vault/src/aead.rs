@@ -1,0 +1,85 @@
+//! AES-256-GCM, the only cipher of the vault, and the system's randomness. What the Wycheproof vectors are run through is what the vault uses.
+//!
+//! Refuses to choose nonces from anything but randomness, and to give out a plaintext before its tag was checked.
+
+use aes_gcm::{AeadInOut as _, Aes256Gcm, KeyInit as _, Tag};
+use connector_core::{Error, Result};
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// Bytes of a key.
+pub(crate) const KEY: usize = 32;
+/// Bytes of a nonce.
+pub(crate) const NONCE: usize = 12;
+/// Bytes of a tag, at the end of every ciphertext.
+pub(crate) const TAG: usize = 16;
+
+/// Fills a buffer from the operating system.
+pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *bytes).map_err(|error| Error::internal("the operating system gives no randomness").with_source(error))?;
+    Ok(bytes)
+}
+
+/// Ciphertext and tag of `plain`.
+pub(crate) fn seal(key: &[u8; KEY], nonce: &[u8; NONCE], associated: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(plain.len() + TAG);
+    out.extend_from_slice(plain);
+    let Ok(tag) = Aes256Gcm::new(key.into()).encrypt_inout_detached(nonce.into(), associated, out.as_mut_slice().into()) else {
+        out.zeroize();
+        return Err(Error::internal("too long to be sealed"));
+    };
+    out.extend_from_slice(&tag);
+    Ok(out)
+}
+
+/// The plaintext; `None` if key, nonce, associated data, ciphertext or tag is not what it was sealed with.
+pub(crate) fn open(key: &[u8; KEY], nonce: &[u8; NONCE], associated: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (ciphertext, tag) = sealed.split_last_chunk::<TAG>()?;
+    let mut plain = Zeroizing::new(ciphertext.to_vec());
+    let tag: &Tag = tag.into();
+    Aes256Gcm::new(key.into()).decrypt_inout_detached(nonce.into(), associated, plain.as_mut_slice().into(), tag).ok()?;
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use wycheproof::{TestResult, aead};
+
+    use super::*;
+
+    #[test]
+    fn wycheproof_vectors_seal_and_open_as_they_say() {
+        let set = aead::TestSet::load(aead::TestName::AesGcm).unwrap();
+        let (mut good, mut bad) = (0, 0);
+        for group in set.test_groups.iter().filter(|group| group.key_size == 256 && group.nonce_size == 96 && group.tag_size == 128) {
+            for test in &group.tests {
+                let key: &[u8; KEY] = test.key[..].try_into().unwrap();
+                let nonce: &[u8; NONCE] = test.nonce[..].try_into().unwrap();
+                let sealed = [&test.ct[..], &test.tag[..]].concat();
+                let opened = open(key, nonce, &test.aad, &sealed);
+                if test.result == TestResult::Invalid {
+                    assert!(opened.is_none(), "case {} opens: {}", test.tc_id, test.comment);
+                    bad += 1;
+                } else {
+                    assert_eq!(opened.as_deref().map(Vec::as_slice), Some(&test.pt[..]), "case {}: {}", test.tc_id, test.comment);
+                    assert_eq!(seal(key, nonce, &test.aad, &test.pt).unwrap(), sealed, "case {}", test.tc_id);
+                    good += 1;
+                }
+            }
+        }
+        // An empty set would prove nothing.
+        assert!(good >= 30 && bad >= 20, "{good} good, {bad} bad");
+    }
+
+    #[test]
+    fn what_is_shorter_than_a_tag_does_not_open() {
+        for len in 0..TAG {
+            assert!(open(&[1; KEY], &[2; NONCE], b"", &vec![0; len]).is_none());
+        }
+    }
+
+    #[test]
+    fn randomness_does_not_repeat() {
+        assert_ne!(*random::<KEY>().unwrap(), *random::<KEY>().unwrap());
+    }
+}
