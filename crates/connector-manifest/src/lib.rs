@@ -28,7 +28,7 @@ pub use assemble::{assemble, open};
 pub use client::{ClientBuilder, MakePorts, process_env};
 pub use connection::{ConnectionOptions, connection};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use engine::{Engine, EngineBuilder, Hooks, NativeDelta, NativeOperation, RawReply, RenderedRequest};
+pub use engine::{Engine, EngineBuilder, Hooks, NativeDelta, NativeOperation, NativeRotator, RawReply, RenderedRequest};
 pub use model::Manifest;
 pub use parse::{Parsed, load, parse, parse_set};
 pub use sources::Sources;

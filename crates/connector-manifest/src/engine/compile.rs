@@ -44,6 +44,7 @@ pub(super) struct HttpTool {
     pub(super) select: Option<Path>,
     pub(super) response_map: Option<Vec<(String, Path)>>,
     pub(super) none_on: Vec<u16>,
+    pub(super) done_on: Vec<String>,
     pub(super) raw: bool,
     pub(super) nothing: bool,
     /// An answer without a body is not what the vendor promised.
@@ -150,6 +151,7 @@ pub(super) fn http_tool(manifest: &model::Manifest, tool: &Tool, spec: &OpSpec) 
             .map(|map| map.iter().map(|(name, text)| Ok((name.clone(), path(text)?))).collect::<Result<_>>())
             .transpose()?,
         none_on: tool.none_on.clone(),
+        done_on: tool.done_on.clone(),
         raw: matches!(&tool.returns, Some(TypeExpr::Raw)),
         nothing: matches!(&tool.returns, Some(TypeExpr::None)),
         promises: match &tool.returns {

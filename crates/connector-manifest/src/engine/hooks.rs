@@ -3,7 +3,10 @@
 use std::{collections::HashMap, fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
-use connector_core::{CallCx, Cursor, OpCall, OpReply, Result, connector::ItemError, delta::DeltaPage, rotation::Rotator, webhook::WebhookVerifier};
+use connector_core::{
+    CallCx, Cursor, OpCall, OpReply, Result, connector::ItemError, credential::Credential, delta::DeltaPage, rotation::Issued,
+    webhook::WebhookVerifier,
+};
 use serde_json::{Map, Value};
 
 use super::Engine;
@@ -32,6 +35,25 @@ pub trait NativeDelta: Debug + Send + Sync + 'static {
     async fn changes(&self, engine: &Engine, cx: &CallCx, stream: &str, cursor: Option<Cursor>) -> Result<DeltaPage>;
 }
 
+/// A way to replace a secret through the vendor's API, written in Rust.
+///
+/// Its requests go through [`Engine::send_raw`], not through operations: what an operation gives can be seen, and this gives secrets. So
+/// nothing is retried; see [`connector_core::rotation::Rotator`] for what is promised.
+#[async_trait]
+pub trait NativeRotator: Debug + Send + Sync + 'static {
+    /// Asks for a successor of `current`; both work afterwards.
+    ///
+    /// # Errors
+    /// [`connector_core::ErrorKind::Unknown`] if a secret may have been issued that nobody has.
+    async fn issue(&self, engine: &Engine, cx: &CallCx, current: &Credential) -> Result<Issued>;
+
+    /// Makes the vendor forget `old`. Doing it twice does no harm.
+    ///
+    /// # Errors
+    /// What the vendor reports.
+    async fn retire(&self, engine: &Engine, cx: &CallCx, old: &Credential) -> Result<()>;
+}
+
 /// Reads the failed items out of a partly successful batch reply: the body and the arguments go in.
 pub type PartialItems = fn(&Value, &Map<String, Value>) -> Vec<ItemError>;
 
@@ -42,7 +64,7 @@ pub struct Hooks {
     pub(super) webhook: Option<Arc<dyn WebhookVerifier>>,
     pub(super) delta: Option<Arc<dyn NativeDelta>>,
     pub(super) partial: Option<PartialItems>,
-    pub(super) rotator: Option<Arc<dyn Rotator>>,
+    pub(super) rotator: Option<Arc<dyn NativeRotator>>,
 }
 
 impl Hooks {
@@ -79,9 +101,9 @@ impl Hooks {
         self
     }
 
-    /// How the vendor's API replaces a credential.
+    /// How the vendor's API replaces the fields that the manifest calls `rotatable`.
     #[must_use]
-    pub fn rotator(mut self, rotator: impl Rotator) -> Self {
+    pub fn rotator(mut self, rotator: impl NativeRotator) -> Self {
         self.rotator = Some(Arc::new(rotator));
         self
     }

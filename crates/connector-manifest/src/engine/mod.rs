@@ -25,9 +25,10 @@ use connector_core::{
     auth::{AuthProvider, NoAuth},
     clock::{Clock, SystemClock},
     connector::Lifecycle,
+    credential::Credential,
     delta::{DeltaPage, DeltaSource},
     redact,
-    rotation::Rotator,
+    rotation::{Issued, Rotator},
     spec::ConnectorSpec,
     transport::Transport,
     webhook::WebhookVerifier,
@@ -44,7 +45,7 @@ use crate::{Manifest, spec::build_spec, template::Template};
 
 pub use escape::apply as escape_text;
 pub use exchange::RawReply;
-pub use hooks::{Hooks, NativeDelta, NativeOperation, PartialItems};
+pub use hooks::{Hooks, NativeDelta, NativeOperation, NativeRotator, PartialItems};
 
 /// Replies above this are refused as a protocol failure.
 pub const DEFAULT_BODY_CAP: usize = 10 * 1024 * 1024;
@@ -310,6 +311,10 @@ impl Engine {
         }
     }
 
+    fn rotates(&self) -> Result<&dyn NativeRotator> {
+        self.hooks.rotator.as_deref().ok_or_else(|| Error::unsupported(format!("`{}` has no API that replaces a secret", self.spec.id)))
+    }
+
     fn tool(&self, name: &str) -> Result<&CompiledTool> {
         match self.tools.get(name) {
             Some(tool) => Ok(tool),
@@ -370,7 +375,18 @@ impl Connector for Engine {
     }
 
     fn rotator(&self) -> Option<&dyn Rotator> {
-        self.hooks.rotator.as_deref()
+        self.hooks.rotator.is_some().then_some(self as &dyn Rotator)
+    }
+}
+
+#[async_trait]
+impl Rotator for Engine {
+    async fn issue(&self, cx: &CallCx, _: &dyn Connector, current: &Credential) -> Result<Issued> {
+        self.rotates()?.issue(self, cx, current).await
+    }
+
+    async fn retire(&self, cx: &CallCx, _: &dyn Connector, old: &Credential) -> Result<()> {
+        self.rotates()?.retire(self, cx, old).await
     }
 }
 

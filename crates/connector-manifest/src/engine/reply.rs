@@ -25,7 +25,7 @@ impl Engine {
         }
         let answer = Answer { cx, status: raw.status, headers: &raw.headers, body: &raw.body, args: &call.args, now: self.clock.wall() };
         if !raw.is_success() {
-            return Err(self.table.error(answer));
+            return tool.settle(self.table.error(answer), meta, call.decode);
         }
         if tool.raw {
             return bytes(meta, &raw, call.decode);
@@ -33,7 +33,11 @@ impl Engine {
         if tool.nothing {
             // What nobody reads still tells who answered: a gateway's page in a 200 means that nothing was done.
             not_a_web_page(&raw)?;
-            return nothing(meta, call.decode);
+            // And vendors that say 200 to everything say in the body that it was refused.
+            return match self.table.inspect_success(answer, self.hooks.partial) {
+                Verdict::Wrong(error) => tool.settle(error, meta, call.decode),
+                Verdict::Fine | Verdict::Partial(_) => nothing(meta, call.decode),
+            };
         }
         if raw.body.is_empty() && (!tool.promises || says_nothing(raw.status)) {
             return nothing(meta, call.decode);
@@ -65,6 +69,16 @@ impl Engine {
             request_id: self.table.request_id_header.as_ref().and_then(header).map(Arc::from),
             remaining: tool.remaining_header.as_ref().and_then(header).and_then(|text| text.trim().parse().ok()),
             ..ReplyMeta::default()
+        }
+    }
+}
+
+impl HttpTool {
+    /// An error that means that what was wanted is so already is none.
+    fn settle(&self, error: Error, meta: ReplyMeta, decode: Option<Decode>) -> Result<OpReply> {
+        match error.vendor_code() {
+            Some(code) if self.done_on.iter().any(|done| done == code) => nothing(meta, decode),
+            _ => Err(error),
         }
     }
 }

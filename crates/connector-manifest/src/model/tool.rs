@@ -74,6 +74,9 @@ pub struct Tool {
     /// Statuses that mean "there is none", which is an answer (`null`) and not an error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub none_on: Vec<u16>,
+    /// Vendor codes that mean that what was wanted is so already (`already_reacted`): done, and not an error. Only for what returns nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done_on: Vec<String>,
     /// How it is paged: `true` for the manifest's way, `false` for not at all, or its own way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pagination: Option<ToolPagination>,

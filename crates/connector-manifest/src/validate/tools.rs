@@ -227,6 +227,9 @@ fn reply(check: &mut Check<'_>, key: &str, tool: &Tool) {
             check.error(item(&child(key, "none_on"), at), format!("{status} is not a status a vendor answers with"));
         }
     }
+    if !tool.done_on.is_empty() && !matches!(tool.returns, Some(TypeExpr::None)) {
+        check.error(child(key, "done_on"), "an error that counts as done brings no output; say `returns: none`");
+    }
     match &tool.pagination {
         Some(ToolPagination::Own(own)) => paging::check(check, &child(key, "pagination"), own),
         Some(ToolPagination::Inherit(true)) if check.manifest.pagination.is_none() => {

@@ -87,6 +87,27 @@ async fn absent_is_an_answer_where_the_manifest_says_so() {
 }
 
 #[tokio::test]
+async fn what_is_so_already_is_done_and_a_refusal_in_a_200_is_not() {
+    let yaml = "errors: { code: .error, inside_success: '!.ok', table: [{ code: no_such_thing, class: not_found }] }
+tools:
+  - { name: shop_react, method: POST, path: /react, params: [{ name: name, type: string }], returns: none, repeat: natural, done_on: [already_reacted, gone] }";
+    let answers = [
+        Step::json(200, json!({ "ok": true })),
+        Step::json(200, json!({ "ok": false, "error": "already_reacted" })),
+        Step::json(410, json!({ "ok": false, "error": "gone" })),
+        Step::json(200, json!({ "ok": false, "error": "no_such_thing" })),
+        Step::json(200, json!({ "ok": false, "error": "already_reacted_not" })),
+    ];
+    let engine = over(yaml, Replay::new(answers));
+    for _ in 0..3 {
+        assert!(matches!(run(&engine, "shop_react", json!({ "name": "eyes" })).await.unwrap().body, ReplyBody::Empty));
+    }
+    assert_eq!(run(&engine, "shop_react", json!({})).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let other = run(&engine, "shop_react", json!({})).await.unwrap_err();
+    assert_eq!(other.vendor_code(), Some("already_reacted_not"));
+}
+
+#[tokio::test]
 async fn bytes_that_are_not_json_come_as_they_are() {
     let yaml = "tools: [{ name: shop_file, method: GET, path: /f, returns: raw }]";
     let mime = b"Subject: \xffx\r\n\r\n<html>".to_vec();
