@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use connector_core::{
-    CallCx, Error, ErrorKind, Result,
+    Actor, CallCx, Error, ErrorKind, Result, TenantId, WorkspaceId,
     clock::{Clock, unix_millis},
-    spec::{ConnectorSpec, OpSpec},
+    spec::{ConnectorSpec, Effect, OpSpec},
     state::{AuditOutcome, AuditRecord, Store},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -46,7 +46,42 @@ pub(crate) struct Entry {
     record: AuditRecord,
 }
 
+/// Work of the hub's own on a connection or a credential, as it is recorded.
+pub(crate) struct Errand<'a> {
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) actor: &'a Actor,
+    pub(crate) connector: &'a str,
+    pub(crate) connection: &'a str,
+    pub(crate) operation: &'a str,
+    pub(crate) credential: Option<&'a str>,
+    pub(crate) correlation_id: &'a str,
+    pub(crate) args_digest: &'a str,
+}
+
 impl Entry {
+    pub(crate) fn errand(errand: &Errand<'_>, outcome: AuditOutcome, error: Option<&Error>) -> Self {
+        Self {
+            record: AuditRecord {
+                at: 0,
+                tenant: errand.tenant.clone(),
+                workspace: errand.workspace.clone(),
+                actor: errand.actor.to_string(),
+                connector: errand.connector.into(),
+                connection: errand.connection.to_owned(),
+                operation: errand.operation.into(),
+                effect: Effect::Write,
+                outcome,
+                error: error.map(|error| error.kind().as_str().to_owned()),
+                args_digest: errand.args_digest.to_owned(),
+                idempotency_key: None,
+                correlation_id: errand.correlation_id.to_owned(),
+                duration_ms: 0,
+                credential: errand.credential.map(Into::into),
+            },
+        }
+    }
+
     pub(crate) fn of(cx: &CallCx, spec: &ConnectorSpec, op: &OpSpec, digest: &str, outcome: AuditOutcome) -> Self {
         Self {
             record: AuditRecord {
@@ -97,7 +132,7 @@ impl Trail {
     }
 
     /// Writes soon, off the caller's path.
-    fn write_later(&self, entry: Entry) {
+    pub(crate) fn write_later(&self, entry: Entry) {
         let mut record = entry.record;
         record.at = unix_millis(self.clock.wall());
         if self.later.try_send(Message::Record(Box::new(record))).is_err() {

@@ -13,31 +13,40 @@ use connector_core::{
     layer::{Layer, StackParts},
     resilience::Resilience,
     state::Store,
+    token::{MemoryTokens, TokenStore},
     transport::Transport,
 };
-use connector_http::HttpTransport;
+use connector_http::{AuthDeps, HttpTransport, oauth2::Discovery};
 use connector_manifest::{Hooks, Manifest};
 use connector_state::MemoryState;
+use connector_vault::Vault;
 use connector_webhook::{
-    dispatch::{EventHandler, Waker},
+    dispatch::{DispatchPolicy, EventHandler, Waker},
     ingress::{IngressLimits, IngressPipeline},
     reload::Watcher,
 };
+
+use dashmap::DashMap;
 
 use crate::{
     approval::Approvals,
     audit::Trail,
     cache::Cache,
-    catalogue::{self, Assembler, Credentials, Loaded},
+    catalogue::{self, Assembler, Catalogue, Loaded},
     config::{Env, HubConfig, Substitution},
+    credentials::Credentials,
+    events::Teller,
     health::Monitor,
     idempotency::Records,
     outbox::Outbox,
+    reauth::ReauthWatch,
     reload::Reloader,
+    rotation::Unstored,
     runtime::{Inner, Runtime},
     send::SendStage,
     stack::{self, Shared},
     stats::{Counted, Counters},
+    tokens::Tokens,
 };
 
 /// Settings of a [`Runtime`].
@@ -54,6 +63,8 @@ pub struct RuntimeBuilder {
     rng: Arc<dyn Rng>,
     handler: Option<Arc<dyn EventHandler>>,
     layers: Vec<Arc<dyn Layer>>,
+    vault: Option<Vault>,
+    dispatch: DispatchPolicy,
 }
 
 impl std::fmt::Debug for RuntimeBuilder {
@@ -77,6 +88,8 @@ impl RuntimeBuilder {
             rng: Arc::new(ThreadRng),
             handler: None,
             layers: Vec::new(),
+            vault: None,
+            dispatch: DispatchPolicy::default(),
         }
     }
 
@@ -119,6 +132,19 @@ impl RuntimeBuilder {
     /// Where credentials come from that the configuration does not bring.
     pub fn credentials(mut self, credentials: Arc<dyn CredentialStore>) -> Self {
         self.credentials = Some(credentials);
+        self
+    }
+
+    /// Keeps credentials and the tokens of people's consents, and lets connections be connected while the program runs. It must lie in
+    /// the same store. Without one, tokens live in memory and nothing can be connected.
+    pub fn vault(mut self, vault: Vault) -> Self {
+        self.vault = Some(vault);
+        self
+    }
+
+    /// How events are worked off: how many at a time, how often and when again.
+    pub fn dispatch(mut self, policy: DispatchPolicy) -> Self {
+        self.dispatch = policy;
         self
     }
 
@@ -172,16 +198,28 @@ impl RuntimeBuilder {
                 Arc::new(http.build()?)
             }
         };
-        let credentials = Arc::new(Credentials::over(self.credentials));
+        let credentials = Arc::new(Credentials::over(self.credentials, self.vault.clone()));
         let mut substitution = Substitution::new(self.env.clone());
         let public_url = self.config.public_url.as_ref().map(|url| substitution.fill("public_url", url));
         substitution.finish()?;
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryState::new(self.clock.clone())));
+        let catalogue = Arc::new(ArcSwap::from_pointee(Catalogue::default()));
+        let monitor = Arc::new(Monitor::new(self.clock.clone()));
+        let waker = Waker::default();
+        let teller = Teller { log: events_of(&store), clock: self.clock.clone(), waker: waker.clone() };
+        let watch = Arc::new(ReauthWatch::new(teller.clone(), catalogue.clone(), monitor.clone()));
+        let tokens: Arc<dyn TokenStore> = match &self.vault {
+            Some(vault) => Arc::new(Tokens { vault: vault.clone(), credentials: credentials.clone() }),
+            None => Arc::new(MemoryTokens::new(self.clock.clone())),
+        };
+        let auth = AuthDeps { clock: self.clock.clone(), rng: self.rng.clone(), tokens, watch: Some(watch.clone()), ..AuthDeps::new(plain.clone()) };
         let assembler = Assembler {
-            transport: Arc::new(Counted { inner: plain.clone(), counters: counters.clone() }),
-            plain_transport: plain,
+            transport: Arc::new(Counted { inner: plain, counters: counters.clone() }),
+            auth: auth.clone(),
             credentials: credentials.clone(),
+            vault: self.vault.clone(),
             config: self.config,
-            env: self.env,
+            env: self.env.clone(),
             parts: parts.clone(),
             layers: self.layers,
             counters: counters.clone(),
@@ -203,14 +241,12 @@ impl RuntimeBuilder {
             add(assembler.native(connector)?)?;
         }
         let watcher = Watcher::new(assembler.config.manifests.clone());
-        let (reloader, catalogue) = Reloader::start(assembler, fixed, watcher).await?;
-        let catalogue = Arc::new(ArcSwap::from_pointee(catalogue));
+        let (reloader, first) = Reloader::start(assembler, fixed, watcher).await?;
+        catalogue.store(Arc::new(first));
 
-        let store = self.store.unwrap_or_else(|| Arc::new(MemoryState::new(self.clock.clone())));
         let trail = Trail::start(store.clone(), self.clock.clone(), counters.clone());
         let records = Arc::new(Records::new(store.clone(), self.clock.clone()));
         let cache = Arc::new(Cache::new(self.clock.clone()));
-        let monitor = Arc::new(Monitor::new(self.clock.clone()));
         let shared = Shared {
             catalogue: catalogue.clone(),
             policy: reloader.assembler().config.policy.clone(),
@@ -225,7 +261,6 @@ impl RuntimeBuilder {
         };
         let stages = stack::stages(&shared);
         let send = Arc::new(SendStage { trail, counters: counters.clone(), monitor, clock: self.clock.clone() });
-        let waker = Waker::default();
         let ingress = IngressPipeline::new(events_of(&store), self.clock.clone(), IngressLimits::default()).waking(waker.clone());
         let problems = reloader.problems();
         Ok(Runtime(Arc::new(Inner {
@@ -241,6 +276,15 @@ impl RuntimeBuilder {
             reloader: tokio::sync::Mutex::new(reloader),
             public_url,
             credentials,
+            vault: self.vault,
+            discovery: Discovery::new(auth.transport.clone(), auth.clock.clone()),
+            auth,
+            watch,
+            teller,
+            told: DashMap::new(),
+            unstored: Unstored::default(),
+            env: self.env,
+            dispatch: self.dispatch,
             problems: Mutex::new(problems),
         })))
     }

@@ -11,9 +11,8 @@ use std::{
 };
 
 use connector_core::{
-    Connector, Error, Registry, Result,
-    clock::{Clock, Rng},
-    credential::{Credential, CredentialQuery, CredentialStore, MemoryCredentials},
+    Connector, Error, Registry, Result, TenantId,
+    clock::Clock,
     layer::{Layer, StackParts, stack},
     resilience::{Resilience, ResilienceSource},
     spec::AuthSpec,
@@ -22,13 +21,16 @@ use connector_core::{
 };
 use connector_http::{Auth, AuthDeps};
 use connector_manifest::{Engine, Hooks, Manifest, env};
+use connector_vault::Vault;
 use serde_json::Value;
 
 use crate::{
     config::{Env, HubConfig},
-    connection::{self, Connections},
+    connection::{self, Connections, Linked},
+    credentials::Credentials,
     stats::{self, Counters, Probe},
     tags::Templates,
+    vaulted::Vaulted,
 };
 
 /// One connector, ready.
@@ -67,7 +69,7 @@ impl Loaded {
         (!each.is_empty()).then(|| each.join(", or "))
     }
 
-    fn auth(&self) -> &[AuthSpec] {
+    pub(crate) fn auth(&self) -> &[AuthSpec] {
         &self.connector.spec().auth
     }
 }
@@ -87,9 +89,10 @@ pub(crate) struct Assembler {
     pub(crate) parts: StackParts,
     /// For calls; counts them.
     pub(crate) transport: Arc<dyn Transport>,
-    /// For token requests.
-    pub(crate) plain_transport: Arc<dyn Transport>,
+    /// What authentication needs: the transport for token requests, the tokens, who hears of trouble.
+    pub(crate) auth: AuthDeps,
     pub(crate) credentials: Arc<Credentials>,
+    pub(crate) vault: Option<Vault>,
     pub(crate) layers: Vec<Arc<dyn Layer>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) generation: AtomicU64,
@@ -119,10 +122,6 @@ pub(crate) fn resilience(config: &HubConfig, env: &Env, id: &str) -> Result<Resi
 impl Assembler {
     fn clock(&self) -> &Arc<dyn Clock> {
         &self.parts.clock
-    }
-
-    fn rng(&self) -> &Arc<dyn Rng> {
-        &self.parts.rng
     }
 
     /// The numbers of one connector, and where each came from.
@@ -159,8 +158,7 @@ impl Assembler {
                 Err(error) => tracing::warn!(connector = id, %error, "webhooks of this connector cannot be verified and are not received"),
             }
         }
-        let deps = AuthDeps { clock: self.clock().clone(), rng: self.rng().clone(), ..AuthDeps::new(self.plain_transport.clone()) };
-        let auth = Auth::for_spec(&probe.spec().auth, self.credentials.clone(), deps);
+        let auth = Auth::for_spec(&probe.spec().auth, self.credentials.clone(), self.auth.clone());
         let engine = Engine::builder(manifest.clone())
             .id(id)
             .hooks(hooks)
@@ -205,7 +203,7 @@ impl Assembler {
     }
 
     /// The registry and the connections over these connectors.
-    pub(crate) fn catalogue(&self, loaded: BTreeMap<Arc<str>, Arc<Loaded>>) -> Result<Catalogue> {
+    pub(crate) fn catalogue(&self, loaded: BTreeMap<Arc<str>, Arc<Loaded>>, vaulted: &Vaulted) -> Result<Catalogue> {
         let mut registry = Registry::new();
         for one in loaded.values() {
             registry.add(one.connector.clone())?;
@@ -218,27 +216,37 @@ impl Assembler {
             };
             let (linked, credential) = connection::configured(id, config, found.manifest.as_deref(), &self.env)?;
             match credential {
-                Some((tenant, name, fields)) => self.credentials.own.set(tenant, &name, Credential::new(fields)),
+                Some((tenant, name, fields)) => {
+                    // Somebody may have connected it since it was written down: then its tokens are meant, not the client's own grant.
+                    let scheme = vaulted.scheme(&tenant, &name);
+                    self.credentials.configure(&tenant, &name, fields, scheme);
+                }
                 None => self.credentials.remember_env(&linked.connection, found.auth(), &self.env),
             }
             connections.insert(linked);
         }
         for (id, one) in &loaded {
             let configured = self.config.connections.values().any(|config| *config.connector == **id);
-            // With connections written down, a built-in that is not among them is not wanted; a dropped-in file always is.
+            // With connections written down, a built-in that is not among them is not wanted; a dropped-in file always is, and so is
+            // what somebody stored a credential for.
             let custom = one.manifest.as_ref().is_some_and(|manifest| manifest.connector == "webhook");
-            if configured || !(custom || self.config.connections.is_empty()) || !self.is_ready(one) {
+            let stored = vaulted.holds(&TenantId::default(), id) && one.unresolved.is_none();
+            if configured || !(stored || (custom || self.config.connections.is_empty()) && self.is_ready(one)) {
                 continue;
             }
-            match connection::implied(id, one.manifest.as_deref(), &self.env) {
-                Ok(linked) => {
-                    self.credentials.remember_env(&linked.connection, one.auth(), &self.env);
-                    connections.insert(linked);
-                }
+            match self.implied(one) {
+                Ok(linked) => connections.insert(linked),
                 Err(error) => tracing::info!(connector = &**id, %error, "no connection is made from the environment"),
             }
         }
         Ok(Catalogue { registry: Arc::new(registry), loaded, connections })
+    }
+
+    /// The connection of a connector that nobody configured.
+    pub(crate) fn implied(&self, one: &Loaded) -> Result<Linked> {
+        let linked = connection::implied(&one.connector.spec().id, one.manifest.as_deref(), &self.env)?;
+        self.credentials.remember_env(&linked.connection, one.auth(), &self.env);
+        Ok(linked)
     }
 
     /// Whether the environment (or nothing) is all its authentication needs.
@@ -253,57 +261,5 @@ impl Assembler {
             || schemes.iter().any(|scheme| {
                 *scheme == AuthSpec::None || scheme.fields().iter().all(|(_, variable)| variable.is_some_and(set)) && !scheme.fields().is_empty()
             })
-    }
-}
-
-/// The credentials the configuration names, then those of the environment, then the program's own store.
-#[derive(Debug, Default)]
-pub(crate) struct Credentials {
-    pub(crate) own: MemoryCredentials,
-    env: MemoryCredentials,
-    next: Option<Arc<dyn CredentialStore>>,
-}
-
-impl Credentials {
-    pub(crate) fn over(next: Option<Arc<dyn CredentialStore>>) -> Self {
-        Self { next, ..Self::default() }
-    }
-
-    /// Takes over what the environment holds for the connector of this connection, under the connection's credential name.
-    fn remember_env(&self, connection: &connector_core::Connection, schemes: &[AuthSpec], env: &Env) {
-        let Some(name) = &connection.credential else { return };
-        let set = |variable: &str| env(variable).filter(|value| !value.is_empty());
-        let found = schemes.iter().find_map(|scheme| {
-            let fields: Option<Vec<(&'static str, String)>> =
-                scheme.fields().into_iter().map(|(field, variable)| Some((field, set(variable?)?))).collect();
-            fields.filter(|fields| !fields.is_empty())
-        });
-        if let Some(fields) = found {
-            self.env.set(connection.tenant.clone(), name, Credential::new(fields));
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl CredentialStore for Credentials {
-    async fn get(&self, query: &CredentialQuery<'_>) -> Result<Arc<Credential>> {
-        if self.own.exists(query.tenant, query.name).await? {
-            return self.own.get(query).await;
-        }
-        // Whatever keeps the store from giving it (a locked vault, a revoked credential) must not be papered over by the environment.
-        match &self.next {
-            Some(next) if next.exists(query.tenant, query.name).await? => next.get(query).await,
-            _ => self.env.get(query).await,
-        }
-    }
-
-    async fn exists(&self, tenant: &connector_core::TenantId, name: &str) -> Result<bool> {
-        if self.own.exists(tenant, name).await? || self.env.exists(tenant, name).await? {
-            return Ok(true);
-        }
-        match &self.next {
-            Some(next) => next.exists(tenant, name).await,
-            None => Ok(false),
-        }
     }
 }

@@ -1,11 +1,16 @@
-//! What happens to a persisted event here: stale cache entries are dropped first, then the program's own handler sees it.
+//! Events here: what happens to a persisted one (stale cache entries are dropped first, then the program's own handler sees it), and those
+//! the hub itself has to tell.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use connector_core::{Error, Result, state::StoredEvent};
-use connector_webhook::dispatch::EventHandler;
+use connector_core::{
+    Error, Result, TenantId, WorkspaceId,
+    clock::{Clock, unix_millis},
+    state::{Appended, EventLog, NewEvent, StoredEvent},
+};
+use connector_webhook::dispatch::{EventHandler, Waker};
 use serde_json::Value;
 
 use crate::{cache::Cache, catalogue::Catalogue, tags};
@@ -49,5 +54,51 @@ impl EventHandler for Events {
             Some(handler) => handler.handle(event, attempt).await,
             None => Ok(()),
         }
+    }
+}
+
+/// Something the hub itself has to tell, once.
+pub(crate) struct HubEvent<'a> {
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) workspace: WorkspaceId,
+    /// The connector it is about.
+    pub(crate) connector: &'a str,
+    pub(crate) event_type: &'a str,
+    /// Told once under this id.
+    pub(crate) event_id: String,
+    /// What it is about (a credential): events about the same thing are handled in order.
+    pub(crate) about: &'a str,
+    /// Never a secret.
+    pub(crate) payload: Value,
+}
+
+/// Writes the hub's own events into the log, from where they are dispatched like a vendor's.
+#[derive(Debug, Clone)]
+pub(crate) struct Teller {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) waker: Waker,
+}
+
+impl Teller {
+    /// `true`: it was not told before.
+    pub(crate) async fn tell(&self, event: HubEvent<'_>) -> Result<bool> {
+        let new = NewEvent {
+            tenant: event.tenant.clone(),
+            workspace: event.workspace,
+            connector: event.connector.into(),
+            event_id: event.event_id,
+            event_type: event.event_type.into(),
+            order_key: Some(format!("credential:{}", event.about)),
+            flags: Vec::new(),
+            payload: event.payload.to_string().into(),
+            received_at: unix_millis(self.clock.wall()),
+        };
+        let appended = self.log.append(vec![new]).await?;
+        let is_new = matches!(appended.first(), Some(Appended::New { .. }));
+        if is_new {
+            self.waker.wake();
+        }
+        Ok(is_new)
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the judgement. Refuses vendor text: errors are shown as our own messages, cut and with control characters escaped.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,9 +13,14 @@ use connector_core::{
     clock::{Clock, Instant, unix_millis},
     redact,
     resilience::{BreakerSnapshot, BreakerState, LimitSnapshot},
+    spec::AuthSpec,
+    token::TokenState,
 };
+use connector_vault::{CredentialInfo, CredentialState};
 use dashmap::DashMap;
 use serde::Serialize;
+
+use crate::{connect::has_consent, credentials::Source, runtime::Runtime};
 
 /// How a connection does, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -43,6 +48,11 @@ pub enum AuthState {
     Missing,
     /// The vendor refused it; connect again.
     Expired,
+    /// Its tokens are over and cannot be renewed: a person has to connect again. Nothing is tried until then.
+    #[serde(rename = "reauth_required")]
+    Reauth,
+    /// The vault has it and cannot open it: damaged, or sealed under a key that is not there.
+    Unreadable,
     /// The connector needs none.
     None,
 }
@@ -174,6 +184,14 @@ impl Monitor {
         }
     }
 
+    /// Forgets that the credential was refused: there is a new one.
+    pub(crate) fn trust(&self, connection: &Connection) {
+        let key = (connection.tenant.clone(), Arc::from(connection.id.as_str()));
+        if let Some(samples) = self.by_connection.get(&key).map(|entry| entry.value().clone()) {
+            samples.lock().unwrap_or_else(PoisonError::into_inner).refused = false;
+        }
+    }
+
     pub(crate) fn seen(&self, connection: &Connection) -> Seen {
         let key = (connection.tenant.clone(), Arc::from(connection.id.as_str()));
         let Some(samples) = self.by_connection.get(&key).map(|entry| entry.value().clone()) else { return Seen::default() };
@@ -202,7 +220,7 @@ impl Monitor {
 /// One word for it all.
 pub(crate) fn judge(seen: &Seen, auth: AuthState, breaker: Option<&BreakerSnapshot>, limits: &[LimitSnapshot]) -> HealthState {
     let state = breaker.map(|breaker| breaker.state);
-    if matches!(auth, AuthState::Missing | AuthState::Expired) || state == Some(BreakerState::Open) {
+    if matches!(auth, AuthState::Missing | AuthState::Expired | AuthState::Reauth | AuthState::Unreadable) || state == Some(BreakerState::Open) {
         return HealthState::Down;
     }
     if seen.calls == 0 {
@@ -213,4 +231,92 @@ pub(crate) fn judge(seen: &Seen, auth: AuthState, breaker: Option<&BreakerSnapsh
     }
     let paused = limits.iter().any(|limit| limit.gate.paused_for.is_some_and(|pause| !pause.is_zero()));
     if seen.error_rate >= 0.1 || paused || state == Some(BreakerState::HalfOpen) { HealthState::Degraded } else { HealthState::Ok }
+}
+
+/// What the vault knows about the credentials of some tenants, without opening any.
+type Known = BTreeMap<TenantId, BTreeMap<String, CredentialInfo>>;
+
+impl Runtime {
+    /// How each connection does.
+    pub async fn health(&self) -> Vec<ConnectionHealth> {
+        let inner = &self.0;
+        let catalogue = inner.shared.catalogue.load_full();
+        let mut known = Known::new();
+        let mut all = Vec::new();
+        for linked in catalogue.connections.all() {
+            let connection = &linked.connection;
+            let seen = inner.shared.monitor.seen(connection);
+            let schemes = catalogue.loaded.get(&connection.connector).map(|loaded| loaded.auth()).unwrap_or_default();
+            if let Some(vault) = &inner.vault
+                && !known.contains_key(&connection.tenant)
+            {
+                let listed = vault.list(&connection.tenant).await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, tenant = connection.tenant.as_str(), "health is told without what the vault knows");
+                    Vec::new()
+                });
+                known.insert(connection.tenant.clone(), listed.into_iter().map(|info| (info.name.clone(), info)).collect());
+            }
+            let info = connection.credential.as_deref().and_then(|name| known.get(&connection.tenant)?.get(name));
+            let auth = self.auth_state(connection, schemes, &seen, info).await;
+            let breaker = inner.parts.breakers().get(connection.scope()).map(|breaker| breaker.snapshot());
+            let mut limits = inner.parts.limits().get(&connection.connector).map(|limiter| limiter.snapshot()).unwrap_or_default();
+            limits.retain(|limit| {
+                limit.tenant.as_ref().is_none_or(|tenant| *tenant == connection.tenant)
+                    && limit.connection.as_ref().is_none_or(|id| *id == connection.id)
+            });
+            all.push(ConnectionHealth {
+                connection: connection.id.to_string(),
+                tenant: connection.tenant.clone(),
+                connector: connection.connector.to_string(),
+                state: judge(&seen, auth, breaker.as_ref(), &limits),
+                auth,
+                breaker,
+                limits,
+                calls: seen.calls,
+                error_rate: seen.error_rate,
+                p50_ms: seen.p50_ms,
+                p95_ms: seen.p95_ms,
+                last_error: seen.last_error,
+                last_success: seen.last_success,
+            });
+        }
+        all
+    }
+
+    async fn auth_state(&self, connection: &Connection, schemes: &[AuthSpec], seen: &Seen, info: Option<&CredentialInfo>) -> AuthState {
+        if schemes.is_empty() || schemes.iter().all(|scheme| *scheme == AuthSpec::None) {
+            return AuthState::None;
+        }
+        let Some(name) = &connection.credential else { return AuthState::Missing };
+        let lapsed = |info: &CredentialInfo| {
+            info.state == CredentialState::ReauthRequired || info.token.as_ref().is_some_and(|token| token.state == TokenState::ReauthRequired)
+        };
+        // The vault's word counts for all processes and after a restart.
+        if info.is_some_and(lapsed) || self.0.watch.is_lapsed(&connection.tenant, name) {
+            return AuthState::Reauth;
+        }
+        if seen.refused {
+            return AuthState::Expired;
+        }
+        // What keeps us from looking is not the credential's fault; the next call tells.
+        let source = self.0.credentials.source(&connection.tenant, name).await.unwrap_or(None);
+        let of_the_vault = info.filter(|_| source == Some(Source::Vault));
+        match of_the_vault.map(|info| info.state) {
+            Some(CredentialState::Unreadable) => return AuthState::Unreadable,
+            Some(CredentialState::Revoked) => return AuthState::Missing,
+            _ => {}
+        }
+        // A client without the consent it is for.
+        let unconsented = |info: &CredentialInfo| {
+            info.token.is_none()
+                && !info.fields.iter().any(|field| field == "refresh_token" || field == "access_token")
+                && info.scheme.as_deref().is_some_and(|scheme| has_consent(schemes, scheme))
+        };
+        match (source, seen.accepted) {
+            (None, _) => AuthState::Missing,
+            (Some(_), true) => AuthState::Ok,
+            (Some(_), false) if of_the_vault.is_some_and(unconsented) => AuthState::Missing,
+            (Some(_), false) => AuthState::Unproven,
+        }
+    }
 }

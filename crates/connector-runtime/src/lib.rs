@@ -8,35 +8,48 @@ mod cache;
 mod canonical;
 mod catalogue;
 pub mod config;
+mod connect;
 mod connection;
+mod credentials;
 mod events;
 mod health;
 mod idempotency;
 mod outbox;
+mod reauth;
 mod reload;
 mod request;
+mod rotation;
 mod runtime;
 mod send;
 mod stack;
 mod stats;
 mod tags;
 mod tasks;
+mod tokens;
 mod validate;
+mod vaulted;
+mod webhook_secrets;
 
 pub use approval::{APPROVAL_TTL, Approval, ApprovalState};
 pub use builder::RuntimeBuilder;
 pub use cache::{Cache, CacheStats};
 pub use config::HubConfig;
+pub use connect::{
+    ConnectAsk, ConnectBack, ConnectReport, ConnectStart, ConnectorScopes, CredentialCheck, CredentialReport, DeviceStart, Disconnected, STATE_TTL,
+    ScopeDiff, ScopeReport,
+};
 pub use connector_core::layer::StackParts;
 pub use connector_webhook::{
-    dispatch::EventHandler,
+    dispatch::{DispatchPolicy, EventHandler},
     ingress::{IngressAnswer, Outcome},
     reload::Problem,
 };
 pub use health::{AuthState, ConnectionHealth, HealthState, LastError};
 pub use idempotency::KEY_TTL;
 pub use outbox::QUEUE as OUTBOX_QUEUE;
+pub use reauth::REAUTH_REQUIRED;
 pub use request::{CallOutcome, CallRequest, Role};
+pub use rotation::{CREDENTIAL_EXPIRING, OVERLAP, ROTATION_DUE, Tended};
 pub use runtime::Runtime;
 pub use stats::{CallsSaved, Stats};
 pub use tasks::RuntimeTasks;

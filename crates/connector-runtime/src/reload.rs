@@ -9,7 +9,10 @@ use connector_webhook::{
     reload::{Change, Problem, Watcher},
 };
 
-use crate::catalogue::{Assembler, Catalogue, Loaded};
+use crate::{
+    catalogue::{Assembler, Catalogue, Loaded},
+    vaulted::Vaulted,
+};
 
 /// How often the files are looked at.
 pub(crate) const POLL: Duration = Duration::from_secs(2);
@@ -23,16 +26,19 @@ pub(crate) struct Reloader {
     custom: BTreeMap<Arc<str>, (Arc<CustomConnector>, Arc<Loaded>)>,
     watcher: Option<Watcher>,
     problems: Vec<Problem>,
+    /// What the vault held when the last catalogue was put together.
+    vaulted: Vaulted,
 }
 
 impl Reloader {
     /// Reads the files for the first time.
     pub(crate) async fn start(assembler: Assembler, fixed: BTreeMap<Arc<str>, Arc<Loaded>>, watcher: Watcher) -> Result<(Self, Catalogue)> {
-        let mut this = Self { assembler, fixed, custom: BTreeMap::new(), watcher: Some(watcher), problems: Vec::new() };
+        let mut this = Self { assembler, fixed, custom: BTreeMap::new(), watcher: Some(watcher), problems: Vec::new(), vaulted: Vaulted::default() };
         let changes = this.scan().await?;
         this.apply(changes);
         let ids: Vec<Arc<str>> = this.fixed.keys().chain(this.custom.keys()).cloned().collect();
         this.assembler.check_resilience(ids.iter().map(|id| &**id))?;
+        this.vaulted = this.look().await?;
         let catalogue = this.catalogue().map_err(|error| match this.problems.as_slice() {
             [] => error,
             // The connector it misses may be one of those that could not be read.
@@ -61,7 +67,27 @@ impl Reloader {
         if !self.apply(changes) {
             return Ok(None);
         }
+        self.rebuild().await.map(Some)
+    }
+
+    /// Puts the catalogue together anew, with the credentials the vault holds now.
+    pub(crate) async fn rebuild(&mut self) -> Result<Catalogue> {
+        self.vaulted = self.look().await?;
+        self.catalogue()
+    }
+
+    /// As [`Reloader::rebuild`], if the vault holds other credentials than last time: another process may have stored some.
+    pub(crate) async fn follow_vault(&mut self) -> Result<Option<Catalogue>> {
+        let vaulted = self.look().await?;
+        if vaulted == self.vaulted {
+            return Ok(None);
+        }
+        self.vaulted = vaulted;
         self.catalogue().map(Some)
+    }
+
+    async fn look(&self) -> Result<Vaulted> {
+        Vaulted::of(self.assembler.vault.as_ref(), &self.assembler.config).await
     }
 
     async fn scan(&mut self) -> Result<Vec<Change>> {
@@ -133,6 +159,6 @@ impl Reloader {
 
     fn catalogue(&self) -> Result<Catalogue> {
         let custom = self.custom.iter().map(|(id, (_, loaded))| (id.clone(), loaded.clone()));
-        self.assembler.catalogue(self.fixed.iter().map(|(id, loaded)| (id.clone(), loaded.clone())).chain(custom).collect())
+        self.assembler.catalogue(self.fixed.iter().map(|(id, loaded)| (id.clone(), loaded.clone())).chain(custom).collect(), &self.vaulted)
     }
 }

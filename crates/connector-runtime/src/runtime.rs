@@ -6,29 +6,33 @@ use connector_core::{
     Actor, Connection, Error, ErrorKind, OpCall, Registry, Result, TenantId, WorkspaceId,
     clock::Rng,
     connector::Lifecycle,
-    credential::CredentialStore as _,
     layer::StackParts,
     resilience::Explained,
     state::{AuditFilter, Job, JobFilter, JobId, JobState, Store, StoredAudit},
     webhook::RawWebhook,
 };
+use connector_http::{AuthDeps, oauth2::Discovery};
+use connector_vault::Vault;
 use connector_webhook::{
-    dispatch::{EventHandler, Waker},
+    dispatch::{DispatchPolicy, EventHandler, Waker},
     ingress::{IngressAnswer, IngressPipeline, IngressTarget, Outcome, route::IngressRoute},
     reload::Problem,
 };
-use secrecy::SecretString;
+use dashmap::DashMap;
 
 use crate::{
     approval::{Approval, ApprovalState},
     builder::RuntimeBuilder,
     cache::Cache,
     canonical,
-    catalogue::Credentials,
-    health::{AuthState, ConnectionHealth, judge},
+    config::Env,
+    credentials::Credentials,
+    events::Teller,
     outbox,
+    reauth::ReauthWatch,
     reload::Reloader,
     request::{CallOutcome, CallRequest, Governed, Role},
+    rotation::Unstored,
     send::SendStage,
     stack::{Next, Shared, Stage},
     stats::{Stats, one},
@@ -51,6 +55,17 @@ pub(crate) struct Inner {
     pub(crate) reloader: tokio::sync::Mutex<Reloader>,
     pub(crate) public_url: Option<String>,
     pub(crate) credentials: Arc<Credentials>,
+    pub(crate) vault: Option<Vault>,
+    /// What signing in needs: the transport of token requests, and where tokens live.
+    pub(crate) auth: AuthDeps,
+    pub(crate) discovery: Discovery,
+    pub(crate) watch: Arc<ReauthWatch>,
+    pub(crate) teller: Teller,
+    /// The hub's own events that are on disk, so that they are not written again every minute.
+    pub(crate) told: DashMap<(TenantId, String), ()>,
+    pub(crate) unstored: Unstored,
+    pub(crate) env: Env,
+    pub(crate) dispatch: DispatchPolicy,
     pub(crate) problems: Mutex<Vec<Problem>>,
 }
 
@@ -133,55 +148,6 @@ impl Runtime {
         Next::all(&self.0.stages).run(&mut call).await
     }
 
-    /// How each connection does.
-    pub async fn health(&self) -> Vec<ConnectionHealth> {
-        let inner = &self.0;
-        let catalogue = inner.shared.catalogue.load_full();
-        let mut all = Vec::new();
-        for linked in catalogue.connections.all() {
-            let connection = &linked.connection;
-            let seen = inner.shared.monitor.seen(connection);
-            let schemes = catalogue.loaded.get(&connection.connector).map(|loaded| loaded.connector.spec().auth.clone()).unwrap_or_default();
-            let auth = if schemes.is_empty() || schemes.iter().all(|scheme| *scheme == connector_core::spec::AuthSpec::None) {
-                AuthState::None
-            } else if seen.refused {
-                AuthState::Expired
-            } else {
-                let found = match &connection.credential {
-                    Some(name) => inner.credentials.exists(&connection.tenant, name).await.unwrap_or(false),
-                    None => false,
-                };
-                match (found, seen.accepted) {
-                    (false, _) => AuthState::Missing,
-                    (true, true) => AuthState::Ok,
-                    (true, false) => AuthState::Unproven,
-                }
-            };
-            let breaker = inner.parts.breakers().get(connection.scope()).map(|breaker| breaker.snapshot());
-            let mut limits = inner.parts.limits().get(&connection.connector).map(|limiter| limiter.snapshot()).unwrap_or_default();
-            limits.retain(|limit| {
-                limit.tenant.as_ref().is_none_or(|tenant| *tenant == connection.tenant)
-                    && limit.connection.as_ref().is_none_or(|id| *id == connection.id)
-            });
-            all.push(ConnectionHealth {
-                connection: connection.id.to_string(),
-                tenant: connection.tenant.clone(),
-                connector: connection.connector.to_string(),
-                state: judge(&seen, auth, breaker.as_ref(), &limits),
-                auth,
-                breaker,
-                limits,
-                calls: seen.calls,
-                error_rate: seen.error_rate,
-                p50_ms: seen.p50_ms,
-                p95_ms: seen.p95_ms,
-                last_error: seen.last_error,
-                last_success: seen.last_success,
-            });
-        }
-        all
-    }
-
     /// Makes the cheapest call that proves a connection's credential and network.
     ///
     /// # Errors
@@ -207,12 +173,16 @@ impl Runtime {
         let catalogue = self.0.shared.catalogue.load_full();
         let Some(connector) = catalogue.registry.get(connector_id) else { return unknown() };
         let Some(verifier) = connector.webhook() else { return unknown() };
-        let granted: Vec<_> =
-            catalogue.connections.granted(tenant, &workspace, connector_id).filter(|linked| !linked.webhook_secrets.is_empty()).collect();
-        if granted.is_empty() {
-            return unknown();
-        }
-        let secrets: Vec<SecretString> = granted.iter().flat_map(|linked| linked.webhook_secrets.iter().cloned()).collect();
+        let granted: Vec<_> = catalogue.connections.granted(tenant, &workspace, connector_id).cloned().collect();
+        let secrets = match crate::webhook_secrets::of(self, &granted).await {
+            Ok(secrets) if secrets.is_empty() => return unknown(),
+            Ok(secrets) => secrets,
+            // The vendor sends it again; a 404 would make it give the webhook up.
+            Err(error) => {
+                tracing::error!(%error, connector = connector_id, "the secret of a webhook cannot be had at the moment");
+                return IngressAnswer::of(Outcome::NotPersisted);
+            }
+        };
         // Signatures over the URL are over the public one, which only the configuration knows.
         let public = granted.iter().find_map(|linked| linked.public_url.as_deref());
         let url = public.map(|base| {
@@ -372,6 +342,37 @@ impl Runtime {
             }
             None => Ok(false),
         }
+    }
+
+    /// Puts connections together anew, after a credential came or went.
+    pub(crate) async fn refresh(&self) -> Result<()> {
+        let catalogue = self.0.reloader.lock().await.rebuild().await?;
+        self.0.shared.catalogue.store(Arc::new(catalogue));
+        Ok(())
+    }
+
+    /// As [`Runtime::refresh`], if the vault holds other credentials than before: another process may have stored or taken back some.
+    pub(crate) async fn follow_vault(&self) -> Result<()> {
+        if self.0.vault.is_some()
+            && let Some(catalogue) = self.0.reloader.lock().await.follow_vault().await?
+        {
+            self.0.shared.catalogue.store(Arc::new(catalogue));
+        }
+        Ok(())
+    }
+
+    /// Where secrets are kept, if the program brought a vault.
+    pub fn vault(&self) -> Option<&Vault> {
+        self.0.vault.as_ref()
+    }
+
+    /// The newest uses of a credential: calls that were authorised with it, and openings of its secrets. Oldest first, at most `limit` (0: 100).
+    /// A credential that does not exist, or is another tenant's, has none.
+    ///
+    /// # Errors
+    /// Whatever the state store reports.
+    pub async fn who_used(&self, tenant: &TenantId, credential: &str, limit: usize) -> Result<Vec<StoredAudit>> {
+        self.audit_tail(tenant, AuditFilter { credential: Some(credential.to_owned()), limit, ..AuditFilter::default() }).await
     }
 
     /// The state store.

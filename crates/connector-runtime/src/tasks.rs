@@ -1,4 +1,5 @@
-//! What runs besides calls: the outbox worker, the event dispatcher, the reload of custom connectors. Started and drained together.
+//! What runs besides calls: the outbox worker, the event dispatcher, the reload of custom connectors, the schedule of credentials. Started and
+//! drained together.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +7,7 @@ use connector_core::state::{EventLog, JobQueue};
 use connector_webhook::dispatch::Dispatcher;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{events::Events, outbox::Worker, reload, runtime::Runtime};
+use crate::{events::Events, outbox::Worker, reload, rotation, runtime::Runtime};
 
 /// The running tasks. Dropping them stops them without waiting; [`RuntimeTasks::shutdown`] drains.
 #[derive(Debug)]
@@ -33,10 +34,13 @@ impl Runtime {
         let shared = &self.0.shared;
         let handler = Events { catalogue: shared.catalogue.clone(), cache: shared.cache.clone(), handler: self.0.handler.clone() };
         let (jobs, log): (Arc<dyn JobQueue>, Arc<dyn EventLog>) = (self.0.store.clone(), self.0.store.clone());
-        Dispatcher::new(jobs, log, Arc::new(handler), shared.clock.clone()).with_rng(self.0.rng.clone()).with_waker(self.0.waker.clone())
+        Dispatcher::new(jobs, log, Arc::new(handler), shared.clock.clone())
+            .with_policy(self.0.dispatch.clone())
+            .with_rng(self.0.rng.clone())
+            .with_waker(self.0.waker.clone())
     }
 
-    /// Starts the outbox worker, the event dispatcher and the reload of custom connectors. Start them once.
+    /// Starts the outbox worker, the event dispatcher, the reload of custom connectors and the schedule of credentials. Start them once.
     pub fn start(&self) -> RuntimeTasks {
         let (stop, stopped) = watch::channel(false);
         let worker = self.worker();
@@ -45,7 +49,8 @@ impl Runtime {
         let tasks = vec![
             tokio::spawn(worker.run(stopped.clone())),
             tokio::spawn(async move { dispatcher.run(events).await }),
-            tokio::spawn(watch_files(self.clone(), stopped)),
+            tokio::spawn(watch_files(self.clone(), stopped.clone())),
+            tokio::spawn(rotation::tend(self.clone(), stopped)),
         ];
         RuntimeTasks { stop, tasks, runtime: self.clone() }
     }

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use connector_core::{Error, Result};
 use connector_http::EgressPolicy;
+use connector_vault::config::VaultConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,6 +41,8 @@ pub struct HubConfig {
     pub public_url: Option<String>,
     /// The tenants; if any are named, a connection must belong to one of them.
     pub tenants: Vec<String>,
+    /// Where the master keys are and which external stores are read through; the program that embeds the runtime opens the vault.
+    pub vault: Option<VaultConfig>,
 }
 
 /// One connection.
@@ -97,7 +100,7 @@ pub enum CredentialConfig {
     /// Nothing said: the connector's own environment variables, or the store's credential that has the connection's id.
     #[default]
     Default,
-    /// A credential of the store, by name.
+    /// A credential of the vault, by name; `store:name` for one that an external secret store keeps.
     Named(String),
     /// Fields, each a reference such as `${HUBSPOT_API_KEY}`.
     Fields(BTreeMap<String, String>),
@@ -235,7 +238,7 @@ impl HubConfig {
 
     /// The problems [`HubConfig::check`] reports, each with the path of its key.
     fn problems(&self) -> Vec<(String, String)> {
-        let mut found = Vec::new();
+        let mut found = self.vault.as_ref().map(VaultConfig::problems).unwrap_or_default();
         for (id, connection) in &self.connections {
             let key = format!("connections.{id}");
             if connector_webhook::ingress::route::path_id(id).as_deref() != Some(id) {
@@ -246,6 +249,13 @@ impl HubConfig {
                 for (field, _) in fields.iter().filter(literal) {
                     found.push((format!("{key}.credential.{field}"), plain_secret(&format!("{id}_{field}"))));
                 }
+            }
+            if let CredentialConfig::Named(name) = &connection.credential
+                && let Some((store, _)) = name.split_once(':')
+                && !self.vault.iter().any(|vault| vault.stores.contains_key(store))
+            {
+                let store = connector_core::redact::printable(store, 40);
+                found.push((format!("{key}.credential"), format!("there is no secret store `{store}`; name it under `vault.stores`")));
             }
             for (at, secret) in connection.webhook.iter().flat_map(|webhook| &webhook.secrets).enumerate() {
                 if !substitute::is_reference(secret) {

@@ -105,3 +105,34 @@ fn what_is_missing_is_named_with_who_needs_it() {
     }
     insta::assert_snapshot!(substitution.finish().unwrap_err().message().replace("; ", "\n"));
 }
+
+#[test]
+fn the_vault_is_read_and_its_mistakes_have_their_place_too() {
+    let config = HubConfig::parse(
+        "hub.yaml",
+        "
+vault:
+  keys: [{ id: k2026, from: \"env:CONNECTORS_MASTER_KEY\" }]
+  stores: { files: { kind: file, dir: /run/secrets } }
+connections:
+  slack: { connector: slack, credential: \"files:slack\" }
+",
+    )
+    .unwrap();
+    assert_eq!(config.vault.unwrap().keys[0].id, "k2026");
+    assert_eq!(config.connections["slack"].credential, CredentialConfig::Named("files:slack".into()));
+    let shown = wrong(
+        "vault:
+  keys:
+    - id: K!
+      from: \"env:CONNECTORS_MASTER_KEY\"
+    - id: t
+      from: \"transit:https://bao.internal:8200/transit/hub\"
+      token: s3cret
+connections:
+  slack: { connector: slack, credential: \"fiels:slack\" }
+",
+    );
+    assert!(shown.contains("hub.yaml:3:7") && shown.contains("hub.yaml:7:7"), "{shown}");
+    assert!(shown.contains("there is no secret store `fiels`") && !shown.contains("s3cret"), "{shown}");
+}
