@@ -4,6 +4,7 @@
 use crate::dispatch::Hub;
 use crate::exchange::{Answer, Reply, Req};
 use crate::faults::FaultProfile;
+use crate::grants::Renewal;
 use crate::vendors::msgraph::LifecycleEvent;
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ use serde_json::{Value, json};
 /// | `POST /_sandbox/lifecycle?event=` | fires a Graph lifecycle notification to every subscription |
 /// | `POST /_sandbox/expire-delta?user=` | makes every delta cursor of a mailbox stale |
 /// | `POST /_sandbox/expire-tokens` | ends every token |
+/// | `POST /_sandbox/revoke-grants` | takes every person's consent back |
+/// | `PUT /_sandbox/renewal` | `"keeps"`, `"adds"` or `"burns"`: what a renewal does with the refresh token |
 /// | `PUT /_sandbox/webhooks` | `{vendor, url, secret?}` for hubspot, netbox, ticketing |
 pub(crate) fn handle(hub: &Hub, req: &Req) -> Reply {
     route(hub, req).unwrap_or_else(|reply| reply)
@@ -57,6 +60,22 @@ fn route(hub: &Hub, req: &Req) -> Answer {
             hub.msgraph.expire_tokens();
             hub.hubspot.expire_tokens();
             hub.servicenow.expire_tokens();
+            ok(json!({}))
+        }
+        ("POST", ["revoke-grants"]) => {
+            hub.msgraph.revoke_grants();
+            hub.hubspot.revoke_grants();
+            ok(json!({}))
+        }
+        ("PUT", ["renewal"]) => {
+            let renewal = match body(req)?.as_str() {
+                Some("keeps") => Renewal::Keeps,
+                Some("adds") => Renewal::Adds,
+                Some("burns") => Renewal::Burns,
+                _ => return Err(bad("say \"keeps\", \"adds\" or \"burns\"".into())),
+            };
+            hub.msgraph.set_renewal(renewal);
+            hub.hubspot.set_renewal(renewal);
             ok(json!({}))
         }
         ("PUT", ["webhooks"]) => {

@@ -1,5 +1,5 @@
 //! The sandbox's own truth: every effect a fake vendor committed, in order, whatever the client was told about it. A run checks its
-//! promises (nothing lost, nothing doubled) against this and never against its own bookkeeping. It refuses reads and refused writes.
+//! promises (nothing lost, nothing doubled) against this and never against its own bookkeeping. It refuses reads and refused writes, except refused token requests.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,14 @@ pub enum EffectKind {
     TicketUpdated,
     /// A purchase order was created.
     PurchaseOrderCreated,
+    /// A person consented; `target` is the client, `detail` the granted scopes.
+    ConsentGiven,
+    /// An access token was issued; `target` is the grant (`authorization_code`, `refresh_token`, `client_credentials`).
+    TokenIssued,
+    /// A token request was refused; `target` is the grant, `detail` the reason. The one refusal that is written: burnt tokens show here.
+    TokenRefused,
+    /// A consent was taken back over the vendor's own revocation; `target` is the client.
+    GrantRevoked,
 }
 
 /// One committed effect.

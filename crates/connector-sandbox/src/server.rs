@@ -243,6 +243,16 @@ impl Sandbox {
         }
     }
 
+    /// Where a person consents, for a vendor that asks people. Its page is for a browser; a program posts what the page would.
+    pub fn authorize_url(&self, vendor: &str) -> Option<String> {
+        let mount = self.mount(vendor);
+        match vendor {
+            "msgraph" => Some(format!("{mount}/{}/oauth2/v2.0/authorize", known::GRAPH_TENANT)),
+            "hubspot" => Some(format!("{mount}/oauth/authorize")),
+            _ => None,
+        }
+    }
+
     /// Every test credential.
     pub fn credentials(&self) -> Vec<Credential> {
         let c = |vendor, name, value| Credential { vendor, name, value };

@@ -1,8 +1,7 @@
-//! The small lookups beside the CRM: owners, pipelines, account details and OAuth tokens.
+//! The small lookups beside the CRM: owners, pipelines and account details.
 
-use super::{HubSpot, error};
-use crate::auth::known;
-use crate::exchange::{Answer, Reply, Req, field};
+use super::error;
+use crate::exchange::{Answer, Reply, Req};
 use serde_json::{Value, json};
 
 const OWNERS: [(&str, &str, &str, &str); 3] =
@@ -71,31 +70,4 @@ pub(super) fn account() -> Reply {
             "additionalCurrencies": [], "utcOffset": "+01:00", "utcOffsetMilliseconds": 3_600_000,
             "uiDomain": "app.hubspot.com", "dataHostingLocation": "eu1"}),
     )
-}
-
-impl HubSpot {
-    /// `POST /oauth/v3/token`; parameters must be in the body.
-    pub(super) fn oauth_token(&self, req: &Req) -> Answer {
-        let form = req.form();
-        let refuse = |what: &str| {
-            let body = json!({"status": what, "message": "the grant or the client is not valid", "correlationId": super::CORRELATION});
-            Err(Reply::json(400, &body))
-        };
-        if field(&form, "client_id") != Some(known::HUBSPOT_CLIENT_ID) || field(&form, "client_secret") != Some(known::HUBSPOT_CLIENT_SECRET) {
-            return refuse("BAD_CLIENT_SECRET");
-        }
-        match field(&form, "grant_type") {
-            Some("refresh_token") if field(&form, "refresh_token") == Some(known::HUBSPOT_REFRESH_TOKEN) => {}
-            Some("refresh_token") => return refuse("BAD_REFRESH_TOKEN"),
-            Some("authorization_code") if field(&form, "code") == Some("sandbox-code") => {}
-            Some("authorization_code") => return refuse("BAD_AUTH_CODE"),
-            _ => return refuse("BAD_GRANT_TYPE"),
-        }
-        Ok(Reply::json(
-            200,
-            &json!({"token_type": "bearer", "access_token": self.tokens.issue(), "refresh_token": known::HUBSPOT_REFRESH_TOKEN,
-                "expires_in": self.tokens.lifetime_s(), "hub_id": super::PORTAL,
-                "scopes": ["oauth", "crm.objects.contacts.read", "crm.objects.contacts.write"]}),
-        ))
-    }
 }

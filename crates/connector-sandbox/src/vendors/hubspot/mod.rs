@@ -5,6 +5,7 @@ mod associations;
 mod batch;
 mod catalogue;
 mod events;
+mod oauth;
 mod objects;
 mod properties;
 mod search;
@@ -13,6 +14,7 @@ mod store;
 
 use crate::auth::{Tokens, known};
 use crate::exchange::{Answer, Reply, Req};
+use crate::grants::{Grants, Renewal};
 use crate::ledger::lock;
 use crate::vendors::{Shared, Vendor};
 use async_trait::async_trait;
@@ -33,6 +35,7 @@ const DAILY: u64 = 625_000;
 pub struct HubSpot {
     shared: Shared,
     tokens: Tokens,
+    grants: Grants,
     enforce_limits: bool,
     store: Mutex<Store>,
 }
@@ -40,9 +43,12 @@ pub struct HubSpot {
 impl HubSpot {
     pub(crate) fn new(shared: Shared, token_lifetime_s: i64, enforce_limits: bool) -> Self {
         let tokens = Tokens::new("sandbox-hubspot", token_lifetime_s, shared.clock.clone());
+        let client = (known::HUBSPOT_CLIENT_ID, known::HUBSPOT_CLIENT_SECRET);
+        let grants = Grants::new("hubspot", client, Renewal::Keeps, shared.clone());
+        grants.seed(known::HUBSPOT_REFRESH_TOKEN, &["oauth", "crm.objects.contacts.read", "crm.objects.contacts.write"]);
         let mut store = Store::default();
         seed::fill(&mut store, shared.clock.now());
-        Self { shared, tokens, enforce_limits, store: Mutex::new(store) }
+        Self { shared, tokens, grants, enforce_limits, store: Mutex::new(store) }
     }
 
     /// Where signed webhook events go from now on.
@@ -53,6 +59,16 @@ impl HubSpot {
     /// Ends every OAuth access token; the private-app token stays.
     pub fn expire_tokens(&self) {
         self.tokens.revoke_all();
+    }
+
+    /// What a renewal does with the refresh token from now on. HubSpot keeps it; the others are for trying out stricter vendors.
+    pub fn set_renewal(&self, renewal: Renewal) {
+        self.grants.set_renewal(renewal);
+    }
+
+    /// Takes every consent back, as if the app had been uninstalled.
+    pub fn revoke_grants(&self) {
+        self.grants.revoke_all(&self.tokens);
     }
 
     /// Email addresses of the live contacts, by record id.
@@ -108,13 +124,14 @@ impl HubSpot {
 
     fn answer(&self, req: &Req) -> Answer {
         let last = req.segments.last().map(String::as_str).unwrap_or_default();
-        if req.segments.first().is_some_and(|s| s == "oauth") && last == "token" {
-            return self.oauth_token(req);
+        if req.segments.first().is_some_and(|s| s == "oauth") {
+            return self.oauth(req);
         }
         if !req.bearer().is_some_and(|t| t == known::HUBSPOT_TOKEN || self.tokens.accepts(t)) {
             let message = "Authentication credentials not found. This API supports OAuth 2.0 authentication.";
             return Err(error(401, "INVALID_AUTHENTICATION", message));
         }
+        self.allowed(req)?;
         let mut store = lock(&self.store);
         if last == "search" {
             return self.route(&mut store, req);

@@ -16,6 +16,7 @@ pub use subscriptions::LifecycleEvent;
 
 use crate::auth::{Tokens, known};
 use crate::exchange::{Answer, Reply, Req, field};
+use crate::grants::{Denied, Grants, Renewal};
 use crate::ledger::{EffectKind, lock};
 use crate::vendors::{Shared, Vendor};
 use async_trait::async_trait;
@@ -34,6 +35,7 @@ use wire::{bad_request, error, not_found};
 pub struct MsGraph {
     shared: Shared,
     tokens: Tokens,
+    grants: Grants,
     hide_conversation_every: usize,
     state: Mutex<State>,
 }
@@ -83,7 +85,9 @@ impl State {
 impl MsGraph {
     pub(crate) fn new(shared: Shared, token_lifetime_s: i64, hide_conversation_every: usize) -> Self {
         let tokens = Tokens::new("sandbox-graph", token_lifetime_s, shared.clock.clone());
-        Self { shared, tokens, hide_conversation_every, state: Mutex::default() }
+        let client = (known::GRAPH_CLIENT_ID, known::GRAPH_CLIENT_SECRET);
+        let grants = Grants::new("msgraph", client, Renewal::Adds, shared.clone());
+        Self { shared, tokens, grants, hide_conversation_every, state: Mutex::default() }
     }
 
     /// Makes an empty mailbox; one that exists stays as it is.
@@ -121,6 +125,16 @@ impl MsGraph {
         self.tokens.revoke_all();
     }
 
+    /// What a renewal does with the refresh token from now on. Microsoft adds one; the others are for trying out stricter vendors.
+    pub fn set_renewal(&self, renewal: Renewal) {
+        self.grants.set_renewal(renewal);
+    }
+
+    /// Takes every consent back, as if the person had removed the app.
+    pub fn revoke_grants(&self) {
+        self.grants.revoke_all(&self.tokens);
+    }
+
     /// How many access tokens were ever issued.
     pub fn tokens_issued(&self) -> u64 {
         self.tokens.issued()
@@ -134,8 +148,9 @@ impl MsGraph {
         mailbox.messages.values().filter(|m| m.folder == folder).count()
     }
 
-    /// `POST /{tenant}/oauth2/v2.0/token`, client credentials only.
-    /// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>
+    /// `POST /{tenant}/oauth2/v2.0/token`: client credentials, codes and refresh tokens.
+    /// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>,
+    /// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow>
     fn token(&self, tenant: &str, req: &Req) -> Reply {
         let fail = |status: u16, error: &str, code: u32, text: &str| {
             let id = "00000000-0000-4000-8000-00000000feed";
@@ -149,7 +164,9 @@ impl MsGraph {
             return fail(400, "invalid_request", 90_002, "Tenant not found.");
         }
         let form = req.form();
-        if field(&form, "grant_type") != Some("client_credentials") {
+        let grant = field(&form, "grant_type").unwrap_or_default();
+        let consented = matches!(grant, "authorization_code" | "refresh_token");
+        if !consented && grant != "client_credentials" {
             return fail(400, "unsupported_grant_type", 70_003, "The app requested an unsupported grant type.");
         }
         if field(&form, "client_id") != Some(known::GRAPH_CLIENT_ID) {
@@ -158,10 +175,28 @@ impl MsGraph {
         if field(&form, "client_secret") != Some(known::GRAPH_CLIENT_SECRET) {
             return fail(401, "invalid_client", 7_000_215, "Invalid client secret provided.");
         }
+        let life = self.tokens.lifetime_s();
+        if consented {
+            return match self.grants.token(&form, &self.tokens) {
+                Ok(granted) => {
+                    // The refresh token stands for `offline_access`, which the answer does not name (unverified).
+                    let scope = granted.scopes.iter().filter(|scope| *scope != "offline_access").map(String::as_str).collect::<Vec<_>>().join(" ");
+                    let mut body =
+                        json!({"token_type": "Bearer", "scope": scope, "expires_in": life, "ext_expires_in": life, "access_token": granted.access});
+                    if granted.scopes.iter().any(|scope| scope == "offline_access") {
+                        body["refresh_token"] = granted.refresh.into();
+                    }
+                    Reply::json(200, &body)
+                }
+                Err(Denied::Code) => fail(400, "invalid_grant", 54_005, "The authorization code was already redeemed or is not valid."),
+                Err(_) => fail(400, "invalid_grant", 50_173, "The provided grant has expired due to it being revoked."),
+            };
+        }
         if !field(&form, "scope").is_some_and(|s| s.ends_with("/.default")) {
+            self.grants.tell(grant, Err("Scope".to_owned()));
             return fail(400, "invalid_scope", 70_011, "The provided value for scope is not valid.");
         }
-        let life = self.tokens.lifetime_s();
+        self.grants.tell(grant, Ok(Vec::new()));
         let body = json!({"token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": self.tokens.issue()});
         Reply::json(200, &body)
     }
@@ -169,6 +204,7 @@ impl MsGraph {
     async fn route(&self, req: &Req) -> Answer {
         let path = req.path();
         match (req.method.as_str(), path.as_slice()) {
+            ("GET" | "POST", [tenant, "oauth2", "v2.0", "authorize"]) if *tenant == known::GRAPH_TENANT => return Ok(self.grants.authorize(req)),
             ("POST", [tenant, "oauth2", "v2.0", "token"]) => return Ok(self.token(tenant, req)),
             (_, ["upload", session]) => return self.upload(&mut lock(&self.state), session, req),
             (_, ["v1.0", ..]) => {}
