@@ -12,6 +12,18 @@ pub(crate) const DEFAULT_LIMIT: usize = 100;
 /// The queue that events are handled from.
 pub(crate) const EVENTS: &str = "events";
 
+/// Databases have no unsigned numbers; ours stay far below the difference.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The way back from [`int`].
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn uint(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
 /// `limit`, or the default for 0.
 pub(crate) fn limit_or_default(limit: usize) -> usize {
     if limit == 0 { DEFAULT_LIMIT } else { limit }
@@ -20,6 +32,17 @@ pub(crate) fn limit_or_default(limit: usize) -> usize {
 /// The digest that tells a repeated delivery from another one with the same id.
 pub(crate) fn payload_hash(payload: &[u8]) -> [u8; 32] {
     Sha256::digest(payload).into()
+}
+
+/// The digest that an event's id is unique by. Every part is preceded by its length, so that no two triples are the same bytes.
+#[cfg(feature = "postgres")]
+pub(crate) fn dedupe_hash(event: &NewEvent) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [event.tenant.as_str(), &event.connector, &event.event_id] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 /// The key of the job that stands for an event.

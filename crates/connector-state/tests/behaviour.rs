@@ -11,6 +11,9 @@ fn memory(clock: Arc<dyn Clock>) -> Arc<dyn Store> {
     Arc::new(MemoryState::new(clock))
 }
 
+#[cfg(feature = "postgres")]
+mod support;
+
 macro_rules! suite {
     ($backend:ident, $make:expr) => {
         mod $backend {
@@ -63,4 +66,22 @@ mod on_sqlite {
 
     suite!(memory, sqlite_in_memory);
     suite!(file, files());
+}
+
+#[cfg(feature = "postgres")]
+mod on_postgres {
+    use super::{support::Schemas, *};
+
+    /// Every store gets its own schema; all go when the test ends.
+    macro_rules! behaviour {
+        ($($name:ident),+) => {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let Some(schemas) = Schemas::find().await else { return };
+                state_suite::$name(|clock| Arc::new(schemas.fresh(clock)) as Arc<dyn Store>).await;
+            }
+        )+};
+    }
+
+    behaviour!(kv, events, jobs, audit);
 }

@@ -146,8 +146,7 @@ impl Jobs {
             if taken.len() >= limit {
                 break;
             }
-            let first = self.rows.get(&id).and_then(Row::lane).and_then(|lane| self.lanes.get(&lane)?.first().copied());
-            if first.is_some_and(|first| first != id) {
+            if self.must_wait(id, now) {
                 continue;
             }
             taken.extend(self.change(id, |row| {
@@ -159,6 +158,13 @@ impl Jobs {
             }));
         }
         taken
+    }
+
+    /// Whether an earlier job of its lane is open, or any other one in work: a later one is, if this one was a dead letter meanwhile.
+    fn must_wait(&self, id: u64, now: u64) -> bool {
+        let Some(lane) = self.rows.get(&id).and_then(Row::lane).and_then(|lane| self.lanes.get(&lane)) else { return false };
+        let in_work = |other: &u64| self.rows.get(other).is_some_and(|row| row.job.state == JobState::Leased && row.due_at > now);
+        lane.first() != Some(&id) || lane.iter().any(|other| *other != id && in_work(other))
     }
 
     fn of(&self, tenant: &TenantId, id: JobId) -> Option<&Job> {

@@ -125,10 +125,16 @@ fn claim(connection: &Connection, queue: &str, limit: i64, now: i64, lease: i64)
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM jobs AS job
              WHERE queue = ?1 AND due_at <= ?2 AND state IN (0, 1)
-               AND (order_key IS NULL OR NOT EXISTS (
-                   SELECT 1 FROM jobs AS earlier
-                   WHERE earlier.tenant = job.tenant AND earlier.queue = job.queue AND earlier.order_key = job.order_key
-                     AND earlier.state IN (0, 1) AND earlier.id < job.id))
+               AND (order_key IS NULL OR (
+                   NOT EXISTS (
+                       SELECT 1 FROM jobs AS earlier
+                       WHERE earlier.tenant = job.tenant AND earlier.queue = job.queue AND earlier.order_key = job.order_key
+                         AND earlier.state IN (0, 1) AND earlier.id < job.id)
+                   AND NOT EXISTS (
+                       -- A later one is in work if this one was a dead letter meanwhile.
+                       SELECT 1 FROM jobs AS held
+                       WHERE held.tenant = job.tenant AND held.queue = job.queue AND held.order_key = job.order_key
+                         AND held.state = 1 AND held.due_at > ?2 AND held.id <> job.id)))
              ORDER BY due_at, id LIMIT ?3"
         ))?
         .query_map(params![queue, now, limit], job)?

@@ -22,6 +22,7 @@ use connector_core::{
 use rusqlite::{Connection, OpenFlags};
 
 use self::{fault::fault, reader::Readers, writer::Writer};
+use crate::rules::{int, uint};
 
 pub use writer::WriterStats;
 
@@ -135,15 +136,6 @@ impl SqliteState {
             None => self.write(query).await,
         }
     }
-}
-
-/// SQLite has no unsigned numbers; ours stay far below the difference.
-fn int(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn uint(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }
 
 fn limit(limit: usize) -> i64 {

@@ -19,6 +19,9 @@ pub async fn events(make: impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
     replay_queues_again_and_only_once(&make).await;
     listings_filter_and_page(&make).await;
     pruning_keeps_unfinished_work(&make).await;
+    any_text_and_length_is_kept(&make).await;
+    the_job_says_what_the_event_is(&make).await;
+    a_follower_misses_nothing(&make).await;
 }
 
 fn acme() -> TenantId {
@@ -148,4 +151,74 @@ async fn pruning_keeps_unfinished_work(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn
     assert!(matches!(again[..], [Appended::New { .. }]), "its dedupe key is forgotten, too");
     assert!(store.discard(&acme(), jobs[1].id).await.unwrap());
     assert_eq!(store.prune_events(START_MS + 1).await.unwrap(), 1, "a discarded one is done with");
+}
+
+async fn any_text_and_length_is_kept(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
+    let (store, _) = fresh(make);
+    for id in ["nul \0 inside".to_owned(), "nul \u{10}0 inside".to_owned(), "x".repeat(20_000), format!("{}y", "x".repeat(20_000)), String::new()] {
+        let mut event = new_event(&id, "{}");
+        event.event_type = format!("type\0{}", id.len()).into();
+        event.order_key = Some(id.clone());
+        event.flags = vec!["flag\0\"".to_owned()];
+        let [Appended::New { seq, job }] = store.append(vec![event.clone()]).await.unwrap()[..] else { panic!("it is new") };
+        assert_eq!(store.append(vec![event.clone()]).await.unwrap(), [Appended::Duplicate { seq }]);
+        let kept = store.event(&acme(), seq).await.unwrap().unwrap();
+        assert_eq!((kept.event_id, kept.event_type, kept.flags), (id.clone(), event.event_type, event.flags));
+        assert_eq!(kept.order_key.as_deref(), Some(id.as_str()));
+        let job = store.job(&acme(), job).await.unwrap().unwrap();
+        assert_eq!(job.order_key, Some(format!("crm:{id}")));
+    }
+    let claimed = store.claim("events", 10, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(claimed.len(), 5, "each has a lane of its own");
+    let error = JobError { kind: connector_core::ErrorKind::Invalid, message: "the vendor said \0 \u{10}".to_owned() };
+    assert!(store.bury(&claimed[0], error.clone()).await.unwrap());
+    assert_eq!(store.job(&acme(), claimed[0].id).await.unwrap().unwrap().last_error, Some(error));
+}
+
+async fn the_job_says_what_the_event_is(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
+    let (store, clock) = fresh(make);
+    let mut event = new_event("e1", "1");
+    event.order_key = Some("7".to_owned());
+    let [Appended::New { seq, job: id }] = store.append(vec![event]).await.unwrap()[..] else { panic!("it is new") };
+    let job = store.job(&acme(), id).await.unwrap().unwrap();
+    assert_eq!((job.key, job.order_key.as_deref(), job.subject.as_str()), (Some(format!("event:{seq}")), Some("crm:7"), "crm contact.created"));
+    assert_eq!((job.attempts, job.max_attempts, job.not_before, job.created_at), (0, 8, 0, clock.now_ms()));
+    assert_eq!((job.state, job.last_error, &*job.queue), (JobState::Pending, None, "events"));
+}
+
+/// Numbers are drawn before they are committed; a reader that goes on after the last one it saw must still see all.
+async fn a_follower_misses_nothing(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
+    let (store, _) = fresh(make);
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for n in 0..25 {
+                    // One in five was there already: its number is drawn and never used.
+                    let id = if n % 5 == 0 { format!("shared{n}") } else { format!("{writer}-{n}") };
+                    store.append(vec![new_event(&id, "1")]).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let total = 8 * 20 + 5;
+    let (mut seen, mut after) = (Vec::new(), None);
+    while seen.len() < total {
+        let page = store.events(&acme(), EventFilter { after, limit: 7, ..EventFilter::default() }).await.unwrap();
+        after = page.last().map(|event| event.seq).or(after);
+        let done = page.is_empty() && writers.iter().all(tokio::task::JoinHandle::is_finished);
+        seen.extend(page.into_iter().map(|event| event.event_id));
+        if done {
+            let rest = store.events(&acme(), EventFilter { after, ..EventFilter::default() }).await.unwrap();
+            seen.extend(rest.into_iter().map(|event| event.event_id));
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), total);
 }

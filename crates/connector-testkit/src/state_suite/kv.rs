@@ -30,6 +30,8 @@ pub async fn kv(make: impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
     scans_are_in_key_order(&make).await;
     tenants_and_names_are_apart(&make).await;
     one_of_many_concurrent_writers_wins(&make).await;
+    a_version_is_won_once(&make).await;
+    any_text_is_a_key(&make).await;
 }
 
 async fn conditions_guard_writes(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
@@ -128,4 +130,63 @@ async fn one_of_many_concurrent_writers_wins(make: &impl Fn(Arc<dyn Clock>) -> A
         winners += usize::from(task.await.unwrap());
     }
     assert_eq!(winners, 1);
+}
+
+async fn a_version_is_won_once(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
+    let (store, _) = fresh(make);
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let tenant = TenantId::from("acme");
+                let counters = Namespace::new(&tenant, "counters");
+                let mut seen = Vec::new();
+                while seen.len() < 10 {
+                    let current = store.get(counters, "k").await.unwrap();
+                    // Now and then somebody removes it: the version must grow all the same.
+                    let at = current.as_ref().map(|entry| entry.version);
+                    if seen.len() == 5 && store.delete(counters, "k", Condition::Any).await.unwrap() {
+                        seen.push(0);
+                        continue;
+                    }
+                    let condition = at.map_or(Condition::Absent, Condition::Is);
+                    if let PutOutcome::Stored(version) = store.put(counters, "k", bytes("v"), condition, None).await.unwrap() {
+                        assert!(at.is_none_or(|at| version > at), "{version} after {at:?}");
+                        seen.push(version);
+                    }
+                }
+                seen
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for task in tasks {
+        let mine: Vec<u64> = task.await.unwrap().into_iter().filter(|version| *version > 0).collect();
+        assert!(mine.is_sorted(), "{mine:?}");
+        all.extend(mine);
+    }
+    all.sort_unstable();
+    let many = all.len();
+    all.dedup();
+    assert_eq!(all.len(), many, "a version was given twice");
+}
+
+async fn any_text_is_a_key(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
+    let (store, _) = fresh(make);
+    let tenant = TenantId::from("te\0nant");
+    let odd = Namespace::new(&tenant, "na'me\0");
+    let keys = ["a\0b", "a\u{10}0b", "a'b\"c\\d", "a%_*", "a\u{10FFFF}\u{10FFFF}", "a\u{1F600}"];
+    for key in keys {
+        assert!(store.put(odd, key, Bytes::copy_from_slice(key.as_bytes()), Condition::Absent, None).await.unwrap().is_stored(), "{key:?}");
+    }
+    for key in keys {
+        assert_eq!(store.get(odd, key).await.unwrap().map(|entry| entry.value), Some(Bytes::copy_from_slice(key.as_bytes())), "{key:?}");
+    }
+    let mut found: Vec<String> = store.scan(odd, "a", None, 100).await.unwrap().into_iter().map(|(key, _)| key).collect();
+    let mut expected = keys.map(str::to_owned);
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let after: Vec<String> = store.scan(odd, "a\u{10FFFF}", None, 100).await.unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(after, ["a\u{10FFFF}\u{10FFFF}"]);
 }
