@@ -1,8 +1,22 @@
-//! The workspace's own chores: codegen, tests, tidy, benches. Nothing depends on it.
+//! The workspace's own chores: codegen, tests, tidy, benches, and the checks that drive the whole product. Nothing depends on it.
+//!
+//! What drives the whole product is behind the features `chaos` (also for `e2e`) and `leakcheck`, so that the chores stay quick to build;
+//! without them those commands build and run this program again with them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 
 mod bench;
+#[cfg(feature = "chaos")]
+mod chaos;
 mod codegen;
+#[cfg(feature = "chaos")]
+mod counterparts;
+#[cfg(feature = "chaos")]
+mod e2e;
+mod heavy;
+#[cfg(feature = "chaos")]
+mod hub;
+#[cfg(feature = "leakcheck")]
+mod leakcheck;
 mod new;
 mod render;
 mod run;
@@ -53,20 +67,45 @@ enum Command {
         /// Only benches whose name contains this
         filter: Option<String>,
     },
+    /// Break things on purpose and check a promise; ends with one JSON line, exit code 1 on a breach
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// The case and its options; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Put one marked secret of each kind through everything and look for it everywhere
+    #[command(disable_help_flag = true)]
+    Leakcheck {
+        /// Options; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Drive the real hub from outside, as a person would
+    #[command(disable_help_flag = true)]
+    E2e {
+        /// The story and its options; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
+    let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Cli::parse().command {
-        Command::New { id } => new::new(&id),
-        Command::Codegen { check } => codegen::run(check),
-        Command::Render => render::run(),
-        Command::Test { args } => run::test(&args),
-        Command::Ci => run::ci(),
-        Command::Tidy => tidy::run(),
-        Command::Bench { json, filter } => bench::run(json, filter.as_deref()),
+        Command::Chaos { args } => heavy::chaos(&args),
+        Command::Leakcheck { args } => heavy::leakcheck(&args),
+        Command::E2e { args } => heavy::e2e(&args),
+        Command::New { id } => done(new::new(&id)),
+        Command::Codegen { check } => done(codegen::run(check)),
+        Command::Render => done(render::run()),
+        Command::Test { args } => done(run::test(&args)),
+        Command::Ci => done(run::ci()),
+        Command::Tidy => done(tidy::run()),
+        Command::Bench { json, filter } => done(bench::run(json, filter.as_deref())),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // The chain of causes, without the backtrace that `Debug` would add.
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -6,17 +6,20 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::root;
 
+/// The tests of what drives the whole product belong to all tests; everything they need is built for the others anyway.
+const FEATURES: [&str; 2] = ["--features", "xtask/leakcheck"];
+
 /// All tests: nextest where it is installed, cargo's own runner otherwise, then the examples in the documentation.
 pub(crate) fn test(args: &[String]) -> Result<()> {
     let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
     if nextest {
-        cargo(&["nextest", "run", "--workspace", "--locked"], args)?;
+        cargo(&[&["nextest", "run", "--workspace", "--locked"], &FEATURES[..]].concat(), args)?;
     } else {
         eprintln!("cargo-nextest is not installed; using `cargo test`, which takes longer");
-        cargo(&["test", "--workspace", "--locked", "--lib", "--bins", "--tests"], args)?;
+        cargo(&[&["test", "--workspace", "--locked", "--lib", "--bins", "--tests"], &FEATURES[..]].concat(), args)?;
     }
     if args.is_empty() {
-        cargo(&["test", "--workspace", "--locked", "--doc"], &[])?;
+        cargo(&[&["test", "--workspace", "--locked", "--doc"], &FEATURES[..]].concat(), &[])?;
     }
     Ok(())
 }
@@ -26,7 +29,7 @@ pub(crate) fn ci() -> Result<()> {
     cargo(&["fmt", "--all", "--check"], &[])?;
     crate::codegen::run(true)?;
     crate::tidy::run()?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &[])?;
+    cargo(&[&["clippy", "--workspace", "--all-targets", "--locked"], &FEATURES[..], &["--", "-D", "warnings"]].concat(), &[])?;
     test(&[])?;
     cargo(&["doc", "--workspace", "--no-deps", "--locked"], &[])
 }

@@ -1,9 +1,9 @@
 //! Where things are, and the connectors there are.
 
 use std::{
-    sync::Arc,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};

@@ -1,0 +1,74 @@
+//! `cargo xtask chaos CASE`: breaks things on purpose and checks a promise. Each case ends with one JSON line and exit code 1 on a breach.
+//!
+//! The cases drive real processes: workers are this program again (`chaos worker`), over one SQLite file, killed with SIGKILL.
+
+pub(crate) mod client;
+mod failpoint;
+mod fleet;
+mod kill;
+mod lot;
+pub(crate) mod provider;
+mod proxy;
+mod race;
+mod rotate;
+mod verdict;
+mod worker;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask chaos", about = "Break things on purpose and check a promise")]
+struct Cli {
+    #[command(subcommand)]
+    case: Case,
+}
+
+#[derive(Debug, Subcommand)]
+enum Case {
+    /// Many callers in many processes meet an expired token: one token request for each expiry, everybody gets its token
+    RefreshRace(race::Options),
+    /// A process is killed in the middle of a token renewal: what is lost, and how often is it told
+    RefreshKill(kill::Options),
+    /// The master key is changed under load while the process that does it is killed again and again: no read fails
+    RotateKey(rotate::Options),
+    /// One process of a case; started by the cases themselves
+    #[command(hide = true)]
+    Worker {
+        /// What it does
+        role: worker::Role,
+    },
+}
+
+/// Runs a case with the arguments after `chaos`.
+pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+    let cli = match Cli::try_parse_from(std::iter::once("chaos".to_owned()).chain(args.iter().cloned())) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    block_on(async {
+        match cli.case {
+            Case::RefreshRace(options) => race::run(options).await,
+            Case::RefreshKill(options) => kill::run(options).await,
+            Case::RotateKey(options) => rotate::run(options).await,
+            Case::Worker { role } => worker::run(role).await,
+        }
+    })
+}
+
+/// Runs to the end, or until somebody asks to stop; then what was started is ended, because dropping it ends it.
+pub(crate) fn block_on(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the async runtime")?;
+    let result = runtime.block_on(async {
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            result = work => result,
+            _ = term.recv() => bail!("stopped by SIGTERM"),
+            _ = tokio::signal::ctrl_c() => bail!("stopped by Ctrl-C"),
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}
