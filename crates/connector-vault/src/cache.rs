@@ -121,10 +121,12 @@ impl State {
     }
 }
 
+type ByName = HashMap<Box<str>, Arc<Slot>>;
+
 /// All places.
 #[derive(Default)]
 pub(crate) struct Cache {
-    slots: RwLock<HashMap<TenantId, HashMap<Box<str>, Arc<Slot>>>>,
+    slots: RwLock<HashMap<TenantId, ByName>>,
     count: AtomicUsize,
 }
 

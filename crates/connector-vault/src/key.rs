@@ -1,6 +1,7 @@
 //! Master keys: what wraps the data keys. Each knows its id, which every envelope carries.
 
 mod file;
+mod keyring;
 mod local;
 
 use std::fmt::Debug;

@@ -10,7 +10,7 @@ use std::{
 
 use connector_core::{
     Error, ErrorKind, Result, TenantId,
-    clock::{Clock, Instant},
+    clock::{Clock, unix_millis},
 };
 use zeroize::Zeroizing;
 
@@ -60,7 +60,8 @@ impl Fault {
 pub(crate) struct Keys {
     /// Never empty; the first is current.
     list: Vec<Arc<dyn MasterKey>>,
-    away: Mutex<HashMap<String, Instant>>,
+    /// Unix milliseconds of the first failure in a row.
+    away: Mutex<HashMap<String, u64>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -132,9 +133,9 @@ impl Keys {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Err(error) if error.kind().is_passing() => {
-                let now = self.clock.now();
-                let since = *away.entry(key.id().to_owned()).or_insert(now);
-                let message = format!("the master key `{}` ({}) cannot be reached since {} s", key.id(), key.place(), (now - since).as_secs());
+                let since = *away.entry(key.id().to_owned()).or_insert_with(|| unix_millis(self.clock.wall()));
+                let since = jiff::Timestamp::from_millisecond(i64::try_from(since).unwrap_or(i64::MAX)).unwrap_or(jiff::Timestamp::MAX);
+                let message = format!("the master key `{}` ({}) cannot be reached since {since:.0}", key.id(), key.place());
                 Err(Error::new(ErrorKind::Transient, message).with_source(error))
             }
             answered => {

@@ -16,7 +16,7 @@ mod verify;
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -80,6 +80,8 @@ struct Inner {
     keep_for: Duration,
     cache: Cache,
     external: external::Copies,
+    /// Whether the current key's proof is known to be kept.
+    proven: AtomicBool,
     /// Tenants that are known to be in the index.
     indexed: Mutex<HashSet<TenantId>>,
     purged: Mutex<Option<Instant>>,
@@ -137,6 +139,7 @@ impl VaultBuilder {
             keep_for: self.keep_for,
             cache: Cache::default(),
             external: external::Copies::default(),
+            proven: AtomicBool::new(false),
             indexed: Mutex::default(),
             purged: Mutex::default(),
             own: TenantId::from(OWN),
@@ -233,6 +236,7 @@ impl Inner {
         version: u64,
         fields: &BTreeMap<String, secrecy::SecretString>,
     ) -> Result<BTreeMap<String, Vec<u8>>> {
+        self.prove_current().await?;
         let mut sealed = BTreeMap::new();
         for (field, secret) in fields {
             let target = Target { tenant, credential, field, version };

@@ -48,9 +48,12 @@ impl Place {
     }
 }
 
-/// What managers gave lately, by tenant and full name.
+/// By tenant and full name.
+type Places = HashMap<(TenantId, Box<str>), Arc<Place>>;
+
+/// What managers gave lately.
 #[derive(Default)]
-pub(super) struct Copies(Mutex<HashMap<(TenantId, Box<str>), Arc<Place>>>);
+pub(super) struct Copies(Mutex<Places>);
 
 impl Copies {
     fn place(&self, query: &CredentialQuery<'_>) -> Arc<Place> {

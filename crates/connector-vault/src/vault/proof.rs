@@ -1,7 +1,10 @@
 //! Proving the master keys when the vault opens: a known text is kept sealed under each, so that a wrong key under a known id is noticed
 //! before anything is sealed with it, and a missing one before somebody needs it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use bytes::Bytes;
 use connector_core::{
@@ -9,7 +12,7 @@ use connector_core::{
     state::{Condition, Namespace},
 };
 
-use super::{CREDENTIALS, KEYS, PAGE, TOKENS, Vault, tokens};
+use super::{CREDENTIALS, Inner, KEYS, PAGE, TOKENS, Vault, tokens};
 use crate::{
     key::MasterKey,
     keys::{Fault, Target},
@@ -33,7 +36,7 @@ impl Vault {
     pub(super) async fn prove_keys(&self) -> Result<()> {
         let mut wrong = BTreeSet::new();
         for key in self.0.keys.iter() {
-            match self.prove(key).await? {
+            match self.0.prove(key).await? {
                 Proof::Right => {}
                 Proof::Wrong => {
                     wrong.insert(key.id().to_owned());
@@ -53,7 +56,7 @@ impl Vault {
             if self.opens_any(key).await? {
                 // The key is right and its proof was damaged, which must not stop everything.
                 tracing::warn!(key = id.as_str(), "the proof of a master key was damaged and is written anew");
-                self.write_proof(key, Condition::Any).await?;
+                self.0.write_proof(key, Condition::Any).await?;
                 continue;
             }
             let users = credentials(users.get(id).copied().unwrap_or_default());
@@ -68,39 +71,6 @@ impl Vault {
             return Ok(());
         }
         Err(Error::config(format!("the vault cannot be opened: {}; configure that key, from its backup if need be", troubles.join("; "))))
-    }
-
-    async fn prove(&self, key: &dyn MasterKey) -> Result<Proof> {
-        // A second look if another process proves it for the first time just now.
-        for _ in 0..2 {
-            let namespace = Namespace::new(&self.0.own, KEYS);
-            if let Some(entry) = self.0.store.get(namespace, key.id()).await? {
-                return match self.0.keys.open(self.proof_target(key.id()), &entry.value).await {
-                    Ok(plain) if *plain == TEXT => Ok(Proof::Right),
-                    Ok(_) | Err(Fault::Unreadable(_)) => Ok(Proof::Wrong),
-                    Err(fault) if fault.is_passing() => Ok(Proof::Later),
-                    Err(Fault::Away(error)) => Err(error),
-                };
-            }
-            match self.write_proof(key, Condition::Absent).await {
-                Ok(true) => return Ok(Proof::Right),
-                Ok(false) => {}
-                Err(error) if error.kind().is_passing() => return Ok(Proof::Later),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Proof::Later)
-    }
-
-    fn proof_target<'a>(&'a self, id: &'a str) -> Target<'a> {
-        Target { tenant: &self.0.own, credential: PROOF, field: id, version: 0 }
-    }
-
-    /// `false`: there is one already.
-    async fn write_proof(&self, key: &dyn MasterKey, condition: Condition) -> Result<bool> {
-        let sealed = self.0.keys.seal_under(key, self.proof_target(key.id()), TEXT).await?;
-        let written = self.0.store.put(Namespace::new(&self.0.own, KEYS), key.id(), Bytes::from(sealed), condition, None).await?;
-        Ok(written.is_stored())
     }
 
     /// The ids of all keys that were ever used here.
@@ -157,6 +127,62 @@ impl Vault {
             }
         }
         false
+    }
+}
+
+impl Inner {
+    /// Makes sure that the current key is proven before something is sealed under it for good. It is not yet if it was away at the start.
+    pub(super) async fn prove_current(&self) -> Result<()> {
+        if self.proven.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let key = self.keys.current();
+        match self.prove(key).await? {
+            Proof::Right => Ok(()),
+            // Sealing will say that it is away.
+            Proof::Later => Ok(()),
+            Proof::Wrong => Err(Error::config(format!("what {} holds is not the master key `{}` that was used here", key.place(), key.id()))),
+        }
+    }
+
+    async fn prove(&self, key: &dyn MasterKey) -> Result<Proof> {
+        // A second look if another process proves it for the first time just now.
+        for _ in 0..2 {
+            let namespace = Namespace::new(&self.own, KEYS);
+            if let Some(entry) = self.store.get(namespace, key.id()).await? {
+                return match self.keys.open(self.proof_target(key.id()), &entry.value).await {
+                    Ok(plain) if *plain == TEXT => Ok(self.right(key)),
+                    Ok(_) | Err(Fault::Unreadable(_)) => Ok(Proof::Wrong),
+                    Err(fault) if fault.is_passing() => Ok(Proof::Later),
+                    Err(Fault::Away(error)) => Err(error),
+                };
+            }
+            match self.write_proof(key, Condition::Absent).await {
+                Ok(true) => return Ok(self.right(key)),
+                Ok(false) => {}
+                Err(error) if error.kind().is_passing() => return Ok(Proof::Later),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Proof::Later)
+    }
+
+    fn right(&self, key: &dyn MasterKey) -> Proof {
+        if key.id() == self.keys.current().id() {
+            self.proven.store(true, Ordering::Release);
+        }
+        Proof::Right
+    }
+
+    fn proof_target<'a>(&'a self, id: &'a str) -> Target<'a> {
+        Target { tenant: &self.own, credential: PROOF, field: id, version: 0 }
+    }
+
+    /// `false`: there is one already.
+    async fn write_proof(&self, key: &dyn MasterKey, condition: Condition) -> Result<bool> {
+        let sealed = self.keys.seal_under(key, self.proof_target(key.id()), TEXT).await?;
+        let written = self.store.put(Namespace::new(&self.own, KEYS), key.id(), Bytes::from(sealed), condition, None).await?;
+        Ok(written.is_stored())
     }
 }
 

@@ -44,6 +44,7 @@ impl Vault {
     /// # Errors
     /// What the store reports; what a master key reports that cannot be reached. What does not open is left as it is and part of the report.
     pub async fn rotate_key(&self, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<RotationReport> {
+        self.0.prove_current().await?;
         let mut report = RotationReport { key_id: self.0.keys.current().id().to_owned(), ..RotationReport::default() };
         for tenant in self.tenants().await? {
             for namespace in [CREDENTIALS, TOKENS] {

@@ -195,6 +195,7 @@ impl TokenStore for Vault {
     async fn save(&self, query: &CredentialQuery<'_>, record: &TokenRecord, condition: Condition) -> Result<Option<u64>> {
         let inner = &*self.0;
         let slot = inner.token_slot(query).await?.ok_or_else(|| query.missing())?;
+        inner.prove_current().await?;
         let row = inner.seal_tokens(query.tenant, query.name, record).await?;
         inner.index(query.tenant).await?;
         let namespace = Namespace::new(query.tenant, TOKENS);
