@@ -52,6 +52,20 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     }
 }
 
+/// What clap says about the command line, with its own exit codes: 0 for help, 2 for a mistake.
+pub(crate) fn usage(error: clap::Error) -> ExitCode {
+    // A pipe that is closed already is no reason to say more.
+    let _unheard = error.print().is_err();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+}
+
+/// Prints pairs, one on a line: a record for people.
+pub(crate) fn record(pairs: &[(&str, String)]) -> Result<()> {
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let lines = pairs.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name:<width$}  {value}\n"));
+    text(&lines.collect::<String>())
+}
+
 /// Prints a text as it is. A reader that went away (`| head`) is no failure: [`failure`] ends quietly then.
 pub(crate) fn text(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();

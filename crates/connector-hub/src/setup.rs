@@ -1,4 +1,7 @@
-//! From options, `hub.yaml` and the environment to a runtime.
+//! From options, `hub.yaml` and the environment to a runtime, with or without the vault.
+//!
+//! Owns when a master key is made: on the first use that keeps something, never for a look. Refuses to go on where something is sealed and its
+//! key is not there.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,9 +9,28 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use connector_core::{Registry, state::Store};
+use connector_core::{
+    Error, Registry, TenantId, WorkspaceId,
+    clock::SystemClock,
+    state::{Namespace, Store},
+    suggest,
+};
+use connector_http::HttpTransport;
 use connector_runtime::{HubConfig, Runtime, RuntimeBuilder};
 use connector_state::{MemoryState, SqliteState};
+use connector_vault::{
+    Vault,
+    config::{MASTER_KEY, OpenDeps},
+};
+
+/// What a command does about the master key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// Uses the vault if there is one.
+    IfThere,
+    /// Keeps something, so the vault is started if there is none.
+    MakeIfMissing,
+}
 
 /// Where things are, as the options say.
 #[derive(Debug, Clone)]
@@ -17,12 +39,32 @@ pub(crate) struct Setup {
     pub(crate) config: Option<PathBuf>,
     /// `--data-dir`.
     pub(crate) data_dir: PathBuf,
+    tenant: TenantId,
+    workspace: WorkspaceId,
 }
 
 impl Setup {
-    pub(crate) fn new(config: Option<PathBuf>, data_dir: PathBuf) -> Self {
+    pub(crate) fn new(config: Option<PathBuf>, data_dir: PathBuf, tenant: &str, workspace: &str) -> Self {
         let default = Path::new("hub.yaml");
-        Self { config: config.or_else(|| default.is_file().then(|| default.to_path_buf())), data_dir }
+        let config = config.or_else(|| default.is_file().then(|| default.to_path_buf()));
+        Self { config, data_dir, tenant: TenantId::from(tenant), workspace: WorkspaceId::from(workspace) }
+    }
+
+    /// `--tenant`, if `hub.yaml` has nothing against it.
+    pub(crate) fn tenant(&self) -> Result<TenantId> {
+        let known = self.hub_config()?.tenants;
+        let tenant = self.tenant.as_str();
+        if known.is_empty() || known.iter().any(|one| one == tenant) {
+            return Ok(self.tenant.clone());
+        }
+        let hint = suggest::nearest(tenant, known.iter().map(String::as_str))
+            .map_or_else(|| format!("there are: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+        Err(Error::config(format!("there is no tenant `{}` in hub.yaml; {hint}", connector_core::redact::printable(tenant, 63))).into())
+    }
+
+    /// `--workspace`.
+    pub(crate) fn workspace(&self) -> WorkspaceId {
+        self.workspace.clone()
     }
 
     /// What `hub.yaml` says; the defaults if there is none.
@@ -39,8 +81,24 @@ impl Setup {
         Ok(Arc::new(SqliteState::open(self.data_dir.join("connectors.db"))?))
     }
 
-    /// A runtime over the embedded store, with everything that is built in.
+    /// A runtime over the embedded store, for calls: with everything that is built in, and the vault if there is one.
     pub(crate) async fn runtime(&self) -> Result<Runtime> {
+        self.with_vault(Key::IfThere).await
+    }
+
+    /// The same, saying what to do about a master key that is not there.
+    pub(crate) async fn with_vault(&self, key: Key) -> Result<Runtime> {
+        let store = self.store()?;
+        let builder = self.builder()?.store(store.clone());
+        let builder = match self.vault(store, key).await? {
+            Some(vault) => builder.vault(vault),
+            None => builder,
+        };
+        Ok(builder.build().await?)
+    }
+
+    /// A runtime over the embedded store for looking at what is kept there. It opens no secret, so it needs no key.
+    pub(crate) async fn bare(&self) -> Result<Runtime> {
         Ok(self.builder()?.store(self.store()?).build().await?)
     }
 
@@ -61,6 +119,50 @@ impl Setup {
         let runtime = builtins().config(config).env(|_| None).store(Arc::new(MemoryState::default())).build().await?;
         Ok(runtime.registry())
     }
+
+    /// The vault in `store`. `None`: nothing was ever kept in it and nothing is to be.
+    async fn vault(&self, store: Arc<dyn Store>, key: Key) -> Result<Option<Vault>> {
+        let config = self.hub_config()?;
+        let ours = config.vault.clone().unwrap_or_default();
+        let file = self.data_dir.join("master.key");
+        let configured = !ours.keys.is_empty() || std::env::var_os(MASTER_KEY).is_some_and(|value| !value.is_empty());
+        let made = file.symlink_metadata().is_ok();
+        if !configured && !made {
+            let sealed = sealed_under(&*store).await?;
+            if !sealed.is_empty() {
+                let message = format!(
+                    "the vault cannot be opened: its master key `{}` is not there; put `{}` back from its copy, set {MASTER_KEY}, or name the key under \
+                     `vault.keys` of hub.yaml",
+                    sealed.join("`, `"),
+                    file.display()
+                );
+                return Err(Error::config(message).into());
+            }
+            if key == Key::IfThere && ours.stores.is_empty() {
+                return Ok(None);
+            }
+            eprintln!(
+                "a new master key is made in `{}`: keep a copy where the backups are not; without it what is kept here cannot be opened",
+                file.display()
+            );
+        }
+        let transport = HttpTransport::builder().egress(config.egress.policy()?).build()?;
+        let deps = OpenDeps {
+            store,
+            transport: Arc::new(transport),
+            env: Arc::new(|name| std::env::var(name).ok()),
+            data_dir: Some(self.data_dir.clone()),
+            clock: SystemClock::shared(),
+        };
+        Ok(Some(connector_vault::config::open(&ours, deps).await?))
+    }
+}
+
+/// The ids of the master keys that were ever used here. The vault keeps a proof of each; looking whether there are any needs none of them.
+async fn sealed_under(store: &dyn Store) -> connector_core::Result<Vec<String>> {
+    let tenant = TenantId::from("$vault");
+    let proofs = store.scan(Namespace::new(&tenant, "vault.keys"), "", None, 16).await?;
+    Ok(proofs.into_iter().map(|(id, _)| id).collect())
 }
 
 /// A runtime with everything that is compiled in.

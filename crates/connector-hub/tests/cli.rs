@@ -1,54 +1,13 @@
 //! The command line as a person or a script uses it: what it prints, how it fails, with which code.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+mod common;
 
+use std::path::Path;
+
+use common::hub::{Hub, stderr, stdout};
 use connector_sandbox::Sandbox;
 use serde_json::Value;
-
-struct Hub {
-    dir: tempfile::TempDir,
-}
-
-impl Hub {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_connector-hub"));
-        // Nothing of the machine's own environment: a developer may have real credentials there.
-        command.env_clear().current_dir(self.dir.path()).args(args);
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        let output = self.run(args);
-        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?} did not print JSON: {error}"))
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 fn erp_manifest() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../connector-manifest/tests/fixtures/erp-system.yaml");

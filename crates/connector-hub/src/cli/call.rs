@@ -4,7 +4,7 @@ use std::{io::Read as _, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use connector_core::{Error, TenantId, WorkspaceId};
+use connector_core::Error;
 use connector_runtime::{CallOutcome, CallRequest};
 use serde_json::{Map, Value, json};
 
@@ -26,12 +26,6 @@ pub(crate) struct CallArgs {
     /// The connection, if the tool's connector has several
     #[arg(long, value_name = "C")]
     connection: Option<String>,
-    /// The tenant
-    #[arg(long, value_name = "T", default_value = "default")]
-    tenant: String,
-    /// The workspace
-    #[arg(long, value_name = "W", default_value = "default")]
-    workspace: String,
     /// Print the exact request, without secrets, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -47,8 +41,9 @@ pub(super) async fn run(setup: &Setup, args: CallArgs) -> Result<ExitCode> {
     let (_, op) = registry.tool(&args.tool)?;
     let params = params(&args, &op.input_schema)?;
     let mut request = CallRequest::new(&args.tool, params);
-    request.tenant = TenantId::from(&args.tenant);
-    request.workspace = WorkspaceId::from(&args.workspace);
+    request.tenant = setup.tenant()?;
+    request.workspace = setup.workspace();
+    request.actor = super::person();
     request.connection = args.connection;
     request.idempotency_key = args.idempotency_key;
     request.dry_run = args.dry_run;

@@ -1,18 +1,28 @@
 //! The command line: what there is to say, and who does it.
 
+mod approvals;
+mod audit;
 mod call;
 pub(crate) mod catalogue;
 mod config;
+mod connect;
+mod credentials;
+mod fields;
 mod health;
+mod keys;
 mod manifest;
 mod queue;
 mod sandbox;
+mod scopes;
 mod serve;
+mod validate;
+mod vault;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use connector_core::{Actor, Error};
 
 use crate::{demo, setup::Setup};
 
@@ -37,6 +47,12 @@ struct Global {
     /// Where the hub keeps its data (SQLite)
     #[arg(long, global = true, value_name = "DIR", env = "CONNECTORS_DATA_DIR", default_value = "./.connectors")]
     data_dir: PathBuf,
+    /// The tenant
+    #[arg(long, global = true, value_name = "T", default_value = "default")]
+    tenant: String,
+    /// The workspace
+    #[arg(long, global = true, value_name = "W", default_value = "default")]
+    workspace: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,6 +97,33 @@ enum Command {
     Call(call::CallArgs),
     /// Check connections: state, credential, breaker, limits, errors, latency
     Health,
+    /// Connect an account: in the browser, on another device, or with keys
+    Connect(connect::ConnectArgs),
+    /// Destroy a connection's tokens and keys, and tell the vendor where it can be told
+    Disconnect {
+        /// The connection's id
+        connection: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// The least scopes that tools need, and what a connection has too little or too much
+    Scopes(scopes::ScopesArgs),
+    /// Secrets of connections: keep, grant, rotate, revoke; never shown
+    #[command(subcommand)]
+    Credentials(credentials::CredentialsCommand),
+    /// The master keys that secrets are sealed under
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
+    /// Writes that wait for somebody else's yes
+    #[command(subcommand)]
+    Approvals(approvals::ApprovalsCommand),
+    /// API keys of people and programs that call the hub
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Who did what, and proof that nobody changed the record of it
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Dead letters: work that gave up and is kept for review
     #[command(subcommand)]
     Dlq(queue::DlqCommand),
@@ -128,7 +171,8 @@ impl Cli {
             Command::Serve { .. } => "info",
             // What goes wrong there goes wrong on purpose; the closing table counts it.
             Command::Demo(_) => "off",
-            _ => "warn",
+            // `setup` says in plain words that a master key was made.
+            _ => "warn,connector_vault::config=error",
         }
     }
 
@@ -138,10 +182,35 @@ impl Cli {
     }
 }
 
+/// Who sits at this terminal, as far as the terminal knows. Whoever may read the data directory is an administrator anyway; the name is
+/// for the record, and keeps a person from approving their own write by mistake.
+pub(crate) fn person() -> Actor {
+    let name = ["USER", "LOGNAME", "USERNAME"].iter().find_map(|variable| std::env::var(variable).ok().filter(|name| !name.trim().is_empty()));
+    #[cfg(unix)]
+    let fallback = || format!("uid {}", rustix::process::getuid().as_raw());
+    #[cfg(not(unix))]
+    let fallback = || "unknown".to_owned();
+    Actor::User(connector_core::redact::printable(&name.unwrap_or_else(fallback), 63).into())
+}
+
+/// Asks before something that cannot be taken back. Without a terminal, or without a yes, it is not done.
+pub(crate) fn confirmed(yes: bool, question: &str) -> Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::invalid(format!("{question} This cannot be taken back; add --yes")).into());
+    }
+    eprint!("{question} This cannot be taken back. Type yes to go on: ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
 /// Carries out the command.
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
-    let Global { json, config, data_dir } = cli.global;
-    let setup = Setup::new(config, data_dir);
+    let Global { json, config, data_dir, tenant, workspace } = cli.global;
+    let setup = Setup::new(config, data_dir, &tenant, &workspace);
     match cli.command {
         Command::Demo(args) => demo::run(args, json).await,
         Command::Serve { listen } => serve::run(&setup, listen).await,
@@ -151,6 +220,14 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Tools { connector } => catalogue::tools(&setup, connector.as_deref(), json).await,
         Command::Call(args) => call::run(&setup, args).await,
         Command::Health => health::run(&setup, json).await,
+        Command::Connect(args) => connect::run(&setup, args, json).await,
+        Command::Disconnect { connection, yes } => connect::disconnect(&setup, &connection, yes, json).await,
+        Command::Scopes(args) => scopes::run(&setup, args, json).await,
+        Command::Credentials(command) => credentials::run(&setup, command, json).await,
+        Command::Vault(command) => vault::run(&setup, command, json).await,
+        Command::Approvals(command) => approvals::run(&setup, command, json).await,
+        Command::Keys(command) => keys::run(&setup, command, json).await,
+        Command::Audit(command) => audit::run(&setup, command, json).await,
         Command::Dlq(command) => queue::dlq(&setup, command, json).await,
         Command::Events(command) => queue::events(&setup, command, json).await,
         Command::Manifest(command) => manifest::run(command, json),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use connector_core::{
     Error, ErrorKind, TenantId,
-    state::{EventFilter, Job, JobFilter, JobId, StoredEvent},
+    state::{EventFilter, Job, JobFilter, JobId, JobState, StoredEvent},
 };
 use connector_runtime::Runtime;
 use serde_json::{Value, json};
@@ -68,8 +68,8 @@ pub(crate) enum EventsCommand {
 }
 
 pub(super) async fn dlq(setup: &Setup, command: DlqCommand, as_json: bool) -> Result<ExitCode> {
-    let runtime = setup.runtime().await?;
-    let tenant = TenantId::default();
+    let runtime = setup.bare().await?;
+    let tenant = setup.tenant()?;
     match command {
         DlqCommand::List => {
             let jobs = runtime.dead_letters(&tenant, JobFilter::default()).await?;
@@ -82,8 +82,8 @@ pub(super) async fn dlq(setup: &Setup, command: DlqCommand, as_json: bool) -> Re
             }
         }
         DlqCommand::Show { id } => {
-            let jobs = runtime.dead_letters(&tenant, JobFilter::default()).await?;
-            let job = jobs.into_iter().find(|job| job.id == JobId(id)).ok_or_else(|| no_such("dead letter", id))?;
+            let job = runtime.store().job(&tenant, JobId(id)).await?.filter(|job| job.state == JobState::Dead);
+            let job = job.ok_or_else(|| no_such("dead letter", id))?;
             output::json(&job)?;
         }
         DlqCommand::Retry(which) => {
@@ -129,8 +129,8 @@ fn job_row(job: &Job) -> Vec<String> {
 }
 
 pub(super) async fn events(setup: &Setup, command: EventsCommand, as_json: bool) -> Result<ExitCode> {
-    let runtime = setup.runtime().await?;
-    let tenant = TenantId::default();
+    let runtime = setup.bare().await?;
+    let tenant = setup.tenant()?;
     match command {
         EventsCommand::List { connector, after, limit } => {
             let events = runtime.store().events(&tenant, EventFilter { connector, after, limit, ..EventFilter::default() }).await?;

@@ -3,8 +3,13 @@
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
+use connector_core::Error;
+use connector_runtime::HubConfig;
 
-use crate::{http, setup::Setup};
+use crate::{
+    http,
+    setup::{Key, Setup},
+};
 
 /// Unless somebody says otherwise, only this machine can talk to the hub.
 const LOOPBACK: &str = "127.0.0.1:4000";
@@ -19,14 +24,23 @@ pub(super) async fn run(setup: &Setup, listen: Option<SocketAddr>) -> Result<Exi
         (None, None) => LOOPBACK.parse()?,
     };
     let metrics = http::install_metrics()?;
-    let runtime = setup.runtime().await?;
+    // A hub that people connect accounts through keeps something sooner or later.
+    let runtime = setup.with_vault(Key::MakeIfMissing).await?;
     let tasks = runtime.start();
-    let state = http::App::new(runtime.clone(), Some(metrics));
-    if let Some(key) = state.keys().first_key().await? {
-        eprintln!("first start: this admin key is shown once, keep it safe\n  {key}");
-    }
     let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
-    eprintln!("the hub listens on http://{}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    let public_url = match &config.public_url {
+        Some(text) => HubConfig::fill("public_url", text, |name| std::env::var(name).ok())?,
+        // Whoever reaches a hub that listens on every address finds it under another one; this machine always finds it here.
+        None if address.ip().is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
+        None => format!("http://{address}"),
+    };
+    let public_url = public_url.parse().map_err(|_| Error::config("`public_url` in hub.yaml is not an address such as https://hub.example.com"))?;
+    let state = http::App::new(runtime.clone(), Some(metrics), Some(public_url));
+    if let Some(key) = state.keys().first_key().await? {
+        eprintln!("first start: this admin key is shown once, keep it safe\n  {}", crate::keys::reveal(&key));
+    }
+    eprintln!("the hub listens on http://{address}");
     let draining = state.clone();
     axum::serve(listener, http::router(state))
         .with_graceful_shutdown(async move {

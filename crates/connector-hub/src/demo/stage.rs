@@ -25,7 +25,7 @@ use super::{
     story::Story,
     tally::Tally,
 };
-use crate::{cli::Faults, http};
+use crate::{cli::Faults, http, keys};
 
 const HUB: &str = include_str!("hub.yaml");
 const TICKETING: &str = include_str!("ticketing.yaml");
@@ -112,8 +112,8 @@ impl Stage {
         hub.open(runtime.clone())?;
         let tasks = runtime.start();
 
-        let app = http::App::new(runtime.clone(), Some(http::install_metrics()?));
-        let key = app.keys().first_key().await?;
+        let app = http::App::new(runtime.clone(), Some(http::install_metrics()?), None);
+        let key = app.keys().first_key().await?.map(|key| keys::reveal(&key).to_owned());
         let listener =
             TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("listening on port {port}; choose another with --port"))?;
         let address = listener.local_addr()?;

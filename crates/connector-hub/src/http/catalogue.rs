@@ -6,7 +6,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{App, keys::Caller, problem::Problem};
+use super::{App, caller::Caller, problem::Problem};
 use crate::cli::catalogue::summary;
 
 pub(super) async fn list(State(app): State<App>, _: Caller) -> Json<Vec<Value>> {

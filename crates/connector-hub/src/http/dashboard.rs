@@ -1,6 +1,6 @@
 //! The dashboard: one page, rendered here, with nothing to build and nothing loaded from elsewhere.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use axum::{
     extract::State,
@@ -8,7 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use connector_runtime::HealthState;
+
 use super::{App, health};
+use crate::page::escape;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1b1f24;background:#fff}\
 h1{font-size:1.4rem}h2{font-size:1.05rem;margin-top:2rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .6rem;\
@@ -37,7 +40,17 @@ async fn render(app: &App) -> Result<String, std::fmt::Error> {
          <meta http-equiv=\"refresh\" content=\"5\"><title>connectors hub</title><style>{STYLE}</style></head><body><h1>connectors hub</h1>"
     )?;
     write!(html, "<h2>Connections</h2>")?;
-    if connections.is_empty() {
+    let tenants: BTreeSet<_> = connections.iter().map(|connection| &connection.tenant).collect();
+    if tenants.len() > 1 {
+        // This page is for everybody who reaches the hub. Whose connections there are is each tenant's own business.
+        let well = connections.iter().filter(|connection| matches!(connection.state, HealthState::Ok | HealthState::Unknown)).count();
+        let all = connections.len();
+        write!(
+            html,
+            "<p class=\"note\">{well} of {all} connections of {} tenants do well. Names are shown to each tenant under /api/connectors/health.</p>",
+            tenants.len()
+        )?;
+    } else if connections.is_empty() {
         write!(html, "<p class=\"note\">None yet. Add some to hub.yaml, or set the connectors' environment variables.</p>")?;
     } else {
         table(&mut html, &super::HEALTH_COLUMNS, connections.iter().map(health::row), Some(2))?;
@@ -82,21 +95,6 @@ fn table(html: &mut String, header: &[&str], rows: impl IntoIterator<Item = Vec<
         write!(html, "</tr>")?;
     }
     write!(html, "</tbody></table>")
-}
-
-/// Text inside HTML, quotes included: connection names and errors come from outside.
-fn escape(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-        escaped
-    })
 }
 
 #[cfg(test)]

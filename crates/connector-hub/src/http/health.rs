@@ -8,7 +8,7 @@ use axum::{
 };
 use connector_runtime::ConnectionHealth;
 
-use super::{App, keys::Caller};
+use super::{App, caller::Caller};
 
 /// The columns of [`row`].
 pub(crate) const HEALTH_COLUMNS: [&str; 8] = ["connection", "connector", "state", "auth", "breaker", "errors", "p50 / p95", "last error"];

@@ -1,12 +1,21 @@
-//! The hub over HTTP: ingress, tools, catalogue, health, metrics. Every route is a thin skin over the runtime.
+//! The hub over HTTP: ingress, tools, catalogue, credentials, approvals, health, metrics. Every route is a thin skin over the runtime.
 
+mod approvals;
+mod audit;
+mod body;
+mod caller;
 mod catalogue;
+mod connect;
+pub(crate) mod credentials;
 mod dashboard;
 mod health;
 mod ingress;
 mod keys;
+pub(crate) mod oauth;
 mod problem;
 mod queue;
+mod routes;
+mod tickets;
 mod tools;
 
 use std::sync::{
@@ -14,51 +23,68 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::Result;
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    routing::{get, post},
-};
+use connector_core::{Error, Result};
 use connector_runtime::Runtime;
+use connector_vault::Vault;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 pub(crate) use health::{HEALTH_COLUMNS, row as health_row};
-pub(crate) use keys::Keys;
+pub use routes::{IdKind, Needs, Place, ROUTES, Route, router};
+use url::Url;
 
-/// The longest request body a tool call may have, in bytes. Ingress has its own, smaller cap.
-const MOST_BODY: usize = 4 * 1024 * 1024;
+use crate::keys::Keys;
 
 /// What the routes share.
 #[derive(Clone)]
-pub(crate) struct App(Arc<Shared>);
+pub struct App(Arc<Shared>);
 
 struct Shared {
     runtime: Runtime,
     keys: Keys,
     metrics: Option<PrometheusHandle>,
+    public_url: Option<Url>,
     draining: AtomicBool,
 }
 
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("runtime", &self.0.runtime).finish_non_exhaustive()
+    }
+}
+
 impl App {
-    /// The hub around a runtime.
-    pub(crate) fn new(runtime: Runtime, metrics: Option<PrometheusHandle>) -> Self {
+    /// The hub around a runtime. `public_url` is where browsers reach it; without one nobody can sign in through it.
+    pub fn new(runtime: Runtime, metrics: Option<PrometheusHandle>, public_url: Option<Url>) -> Self {
         let keys = Keys::new(runtime.store().clone());
-        Self(Arc::new(Shared { runtime, keys, metrics, draining: AtomicBool::new(false) }))
+        Self(Arc::new(Shared { runtime, keys, metrics, public_url, draining: AtomicBool::new(false) }))
     }
 
     /// Who may call.
-    pub(crate) fn keys(&self) -> &Keys {
+    pub fn keys(&self) -> &Keys {
         &self.0.keys
     }
 
     /// From now on `/readyz` says no, so that a load balancer sends nothing more.
-    pub(crate) fn drain(&self) {
+    pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
     }
 
     fn runtime(&self) -> &Runtime {
         &self.0.runtime
+    }
+
+    /// Where secrets are kept.
+    fn vault(&self) -> Result<&Vault> {
+        self.0.runtime.vault().ok_or_else(|| Error::config("this hub has no vault; give it a master key (`vault new-key`) and start it again"))
+    }
+
+    fn public_url(&self) -> Result<&Url> {
+        self.0.public_url.as_ref().ok_or_else(|| Error::config("the hub does not know its own address; set `public_url` in hub.yaml"))
+    }
+
+    /// The same as the beginning of addresses, without a slash at its end.
+    fn base(&self) -> Result<&str> {
+        Ok(self.public_url()?.as_str().trim_end_matches('/'))
     }
 
     fn metrics(&self) -> Option<&PrometheusHandle> {
@@ -71,31 +97,11 @@ impl App {
 }
 
 /// Makes this process count; at most once per process.
-pub(crate) fn install_metrics() -> Result<PrometheusHandle> {
+///
+/// # Errors
+/// If something else counts already.
+pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     // Latencies from a cache hit to a slow export, in seconds.
     let buckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
     Ok(PrometheusBuilder::new().set_buckets(&buckets)?.install_recorder()?)
-}
-
-/// All routes.
-pub(crate) fn router(app: App) -> Router {
-    Router::new()
-        .route("/", get(dashboard::page))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .route("/api/connectors", get(catalogue::list))
-        .route("/api/connectors/health", get(health::connections))
-        .route("/api/connectors/{id}", get(catalogue::one))
-        .route("/api/v1/tools", get(tools::list))
-        .route("/api/v1/tools/{tool}/execute", post(tools::execute))
-        .route("/api/v1/connections", get(catalogue::connections))
-        .route("/api/v1/dlq", get(queue::dead_letters))
-        .route("/api/v1/dlq/{id}/retry", post(queue::retry))
-        .route("/api/v1/dlq/{id}/discard", post(queue::discard))
-        .route("/api/v1/events", get(queue::events))
-        .layer(DefaultBodyLimit::max(MOST_BODY))
-        // The ingress reads its body itself, up to its own cap, before anything is parsed.
-        .route("/api/v1/webhooks/{*target}", post(ingress::receive).get(ingress::receive))
-        .with_state(app)
 }

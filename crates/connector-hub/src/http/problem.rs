@@ -18,7 +18,12 @@ pub(super) struct Problem {
 impl Problem {
     /// The caller did not show who it is.
     pub(super) fn unauthorized(message: &str) -> Self {
-        Self { error: Error::new(ErrorKind::Denied, message), status: StatusCode::UNAUTHORIZED }
+        Self::with_status(Error::new(ErrorKind::Denied, message), StatusCode::UNAUTHORIZED)
+    }
+
+    /// An error whose class says less than the status.
+    pub(super) fn with_status(error: Error, status: StatusCode) -> Self {
+        Self { error, status }
     }
 }
 

@@ -2,16 +2,21 @@
 
 use axum::{
     Json,
-    extract::{Path, State, rejection::JsonRejection},
+    extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use connector_core::{Cursor, Error};
+use connector_core::Cursor;
 use connector_runtime::{CallOutcome, CallRequest};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{App, keys::Caller, problem::Problem};
+use super::{
+    App,
+    body::{Body, Shape},
+    caller::Caller,
+    problem::Problem,
+};
 use crate::cli::catalogue::tool;
 
 pub(super) async fn list(State(app): State<App>, _: Caller) -> Json<Vec<Value>> {
@@ -32,17 +37,16 @@ pub(super) struct Execute {
     cursor: Option<Cursor>,
 }
 
+impl Shape for Execute {
+    const SHAPE: &'static str = "{connection?, workspace?, params, dry_run?, idempotency_key?, cursor?}";
+}
+
 pub(super) async fn execute(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
-    body: Result<Json<Execute>, JsonRejection>,
+    Body(body): Body<Execute>,
 ) -> Result<Response, Problem> {
-    // The rejection's own text may quote the body; its class is enough.
-    let Json(body) = body.map_err(|rejection| {
-        Error::invalid("the body must be JSON: {connection?, workspace?, params, dry_run?, idempotency_key?, cursor?}")
-            .with_context("status", rejection.status().as_u16().to_string())
-    })?;
     let mut request = CallRequest::new(&name, body.params);
     request.tenant = caller.tenant().clone();
     request.workspace = caller.workspace(body.workspace.as_deref())?;
