@@ -134,6 +134,8 @@ impl Lookup for FakeLookup {
 pub(crate) struct Seen {
     pub(crate) url: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) body: String,
     pub(crate) form: Vec<(String, String)>,
 }
 
@@ -168,12 +170,13 @@ impl FakeEndpoint {
 impl Transport for FakeEndpoint {
     async fn send(&self, _cx: &CallCx, request: Request) -> Result<Response> {
         let header = |name| request.head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        let authorization = header("authorization");
+        let (authorization, content_type) = (header("authorization"), header("content-type"));
         let body = request.body.collect(1 << 16).await?;
         let form = url::form_urlencoded::parse(&body).into_owned().collect();
         let number = {
             let mut seen = self.seen.lock().unwrap();
-            seen.push(Seen { url: request.head.url.into(), authorization, form });
+            let body = String::from_utf8_lossy(&body).into_owned();
+            seen.push(Seen { url: request.head.url.into(), authorization, content_type, body, form });
             seen.len()
         };
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -28,7 +28,7 @@ use http::{HeaderName, HeaderValue};
 use secrecy::ExposeSecret as _;
 
 use self::{api_key::ApiKey, bearer::Bearer, hmac::Hmac};
-use crate::oauth2::ClientCredentials;
+use crate::oauth2::{ClientCredentials, Consents};
 
 pub use env::EnvCredentials;
 pub(crate) use overlap::Overlap;
@@ -76,6 +76,7 @@ enum Method {
     ApiKey(ApiKey),
     Basic,
     OAuth2(ClientCredentials),
+    Consent(Consents),
     Hmac(Box<Hmac>, Option<Box<Scheme>>),
     None,
 }
@@ -127,10 +128,11 @@ impl Auth {
                 }
                 named.find(|scheme| scheme.fits(&credential))
             }
-            // One that cannot be used is taken only if no other fits, for what it then has to say.
+            // One that cannot be used, or that waits for a person, is taken only if no other fits, for what it then has to say.
             None => {
                 let fitting = || self.schemes.iter().filter(|scheme| scheme.fits(&credential));
-                fitting().find(|scheme| scheme.method.is_ok()).or_else(|| fitting().next())
+                let usable = || fitting().filter(|scheme| scheme.method.is_ok());
+                usable().find(|scheme| scheme.is_ready(&credential)).or_else(|| usable().next()).or_else(|| fitting().next())
             }
         };
         match chosen {
@@ -205,15 +207,15 @@ impl Scheme {
             AuthSpec::OAuth2(oauth2) if matches!(oauth2.flow, OAuth2Flow::ClientCredentials | OAuth2Flow::JwtBearer) => {
                 ClientCredentials::new((**oauth2).clone(), deps.clone(), overlap.clone()).map(Method::OAuth2)
             }
+            AuthSpec::OAuth2(oauth2) if oauth2.flow.has_consent() => {
+                Consents::new((**oauth2).clone(), deps.clone(), overlap.clone()).map(Method::Consent)
+            }
             AuthSpec::Hmac(hmac) => Hmac::new(hmac, deps.clock.clone()).map(|signer| {
                 let also = hmac.also.as_ref().map(|also| Box::new(Self::new(also, deps, overlap)));
                 Method::Hmac(Box::new(signer), also)
             }),
             AuthSpec::None => Ok(Method::None),
-            other => Err(Error::unsupported(format!(
-                "{} needs a person or a signed assertion, which this provider does not handle; store a credential for another scheme",
-                other.label()
-            ))),
+            other => Err(Error::unsupported(format!("{} is not known here; store a credential for another scheme", other.label()))),
         };
         Self { spec: spec.clone(), method }
     }
@@ -231,6 +233,12 @@ impl Scheme {
     fn fits(&self, credential: &Credential) -> bool {
         let usable = |field: &str| credential.field(field).is_some_and(|value| field == "password" || !value.expose_secret().is_empty());
         self.spec.fields().iter().all(|(field, _)| usable(field))
+    }
+
+    /// Whether the credential alone will do: consents and client credentials need the same fields, so a consent is assumed where the
+    /// credential holds a token, or says that it is meant for one.
+    fn is_ready(&self, credential: &Credential) -> bool {
+        !matches!(self.method, Ok(Method::Consent(_))) || ["refresh_token", "access_token"].iter().any(|field| credential.field(field).is_some())
     }
 
     /// Whether what is sent is stored as it is, so that nothing but a new version helps once it is refused.
@@ -265,6 +273,11 @@ impl Scheme {
                 headers.push((http::header::AUTHORIZATION, header));
                 return Ok(CredentialUse { generation });
             }
+            Method::Consent(consents) => {
+                let (header, generation) = consents.header(cx, credential).await?;
+                headers.push((http::header::AUTHORIZATION, header));
+                return Ok(CredentialUse { generation });
+            }
             Method::Hmac(signer, also) => {
                 signer.headers(credential, name, head, body, headers)?;
                 if let Some(also) = also {
@@ -279,6 +292,7 @@ impl Scheme {
     async fn rejected(&self, cx: &CallCx, credential: &Arc<Credential>, used: &CredentialUse) -> Result<bool> {
         match self.method()? {
             Method::OAuth2(oauth2) => oauth2.rejected(cx, credential, used.generation).await,
+            Method::Consent(consents) => consents.rejected(cx, credential, used.generation).await,
             Method::Hmac(_, Some(also)) => Box::pin(also.rejected(cx, credential, used)).await,
             _ => Ok(false),
         }

@@ -195,12 +195,84 @@ async fn without_a_credential_an_open_api_is_called_as_it_is() {
 #[tokio::test]
 async fn a_scheme_that_needs_a_person_is_passed_over_or_says_so() {
     let code = json!({ "type": "oauth2", "flow": "authorization_code", "token_url": "/t" });
-    let fields = [("client_id", "c"), ("client_secret", "s"), ("refresh_token", "r")];
+    let fields = [("client_id", "c"), ("client_secret", "s")];
     let error = headers(json!([code]), &fields).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.message().contains("OAuth 2.0 authorization code"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().starts_with("erp is not connected yet"), "{error}");
     let both = json!([code, { "type": "oauth2", "flow": "client_credentials", "token_url": "/token" }]);
-    assert_eq!(sent(&headers(both, &fields).await.unwrap(), "authorization"), "Bearer t1");
+    assert_eq!(sent(&headers(both.clone(), &fields).await.unwrap(), "authorization"), "Bearer t1");
+    let consented = [fields[0], fields[1], ("access_token", "consented")];
+    assert_eq!(sent(&headers(both, &consented).await.unwrap(), "authorization"), "Bearer consented");
+}
+
+/// A provider whose credential has a version before this one.
+struct Overlapping {
+    auth: Arc<dyn AuthProvider>,
+    cx: CallCx,
+}
+
+impl Overlapping {
+    fn new(spec: &Value, new: &[(&str, &str)], old: &[(&str, &str)]) -> Self {
+        let mut credential = Credential::new(new.iter().copied()).with_previous(Some(Arc::new(Credential::new(old.iter().copied()))));
+        credential.version = 2;
+        let specs: Vec<AuthSpec> = serde_json::from_value(json!([spec])).unwrap();
+        let auth = Auth::for_spec(&specs, Arc::new(MemoryCredentials::with("crm", credential)), AuthDeps::new(FakeEndpoint::issuing(1)));
+        Self { auth, cx: CallCx::new(Arc::new(Connection::new("erp", "https://api.example").unwrap().with_credential("crm"))) }
+    }
+
+    async fn ask(&self) -> (HeaderMap, CredentialUse) {
+        let mut head = Head { method: Method::POST, url: "https://api.example/".parse().unwrap(), headers: HeaderMap::new() };
+        let used = self.auth.authorize(&self.cx, &mut head, &Bytes::new()).await.unwrap();
+        (head.headers, used)
+    }
+
+    /// One call to a vendor that takes what `accepts` says: how many requests it took, and whether it worked.
+    async fn call(&self, accepts: impl Fn(&HeaderMap) -> bool) -> (u32, bool) {
+        let (headers, used) = self.ask().await;
+        if accepts(&headers) {
+            return (1, true);
+        }
+        if !self.auth.rejected(&self.cx, &used).await.unwrap() {
+            return (1, false);
+        }
+        (2, accepts(&self.ask().await.0))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_rotation_the_version_before_is_tried_once_and_goes_first_for_a_minute() {
+    let hmac = json!({ "type": "hmac", "header": "x-key", "message": "{method}" });
+    for (spec, header, new, old, right) in [
+        (json!({ "type": "bearer" }), "authorization", vec![("token", "new")], vec![("token", "old")], "Bearer old"),
+        (json!({ "type": "api_key", "header": "x-key" }), "x-key", vec![("key", "new")], vec![("key", "old")], "old"),
+        (
+            json!({ "type": "basic" }),
+            "authorization",
+            vec![("username", "u"), ("password", "n")],
+            vec![("username", "u"), ("password", "o")],
+            "Basic dTpv",
+        ),
+        // Computed with Python's hmac: sha256 over `POST` with the key `old`.
+        (hmac, "x-key", vec![("secret", "new")], vec![("secret", "old")], "a3593fd3b31987d47045225d1169f6f5bad24d50ad04d648c7a30c55b19a8838"),
+    ] {
+        let rig = Overlapping::new(&spec, &new, &old);
+        let vendor_keeps_old = |headers: &HeaderMap| sent(headers, header) == right;
+        let vendor_took_new = |headers: &HeaderMap| sent(headers, header) != right;
+        assert_eq!(rig.call(vendor_keeps_old).await, (2, true), "{spec}");
+        assert_eq!(rig.call(vendor_keeps_old).await, (1, true), "remembered");
+        assert_eq!(rig.call(vendor_took_new).await, (2, true), "the other way round");
+        assert_eq!(rig.call(vendor_took_new).await, (1, true));
+        assert_eq!(rig.call(vendor_keeps_old).await, (2, true));
+        tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+        assert_eq!(rig.call(vendor_took_new).await, (1, true), "after a minute the newest goes first again");
+        assert_eq!(rig.call(|_| false).await, (2, false), "one failed attempt more than without a rotation");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_before_that_is_the_same_here_is_not_worth_a_request() {
+    let rig = Overlapping::new(&json!({ "type": "bearer" }), &[("token", "same"), ("webhook_secret", "new")], &[("token", "same")]);
+    assert_eq!(rig.call(|_| false).await, (1, false));
 }
 
 #[tokio::test]

@@ -153,7 +153,7 @@ pub fn authorize_request(
 }
 
 /// Base scopes, then those that are wanted, each once, under this flow's names, placeholders filled.
-fn scopes(spec: &OAuth2Spec, connection: &Connection, wanted: &[String]) -> Result<Vec<String>> {
+pub(super) fn scopes(spec: &OAuth2Spec, connection: &Connection, wanted: &[String]) -> Result<Vec<String>> {
     let wanted = if wanted.is_empty() { &spec.scopes } else { wanted };
     let mut scopes: Vec<String> = Vec::with_capacity(spec.base_scopes.len() + wanted.len());
     for scope in spec.base_scopes.iter().chain(wanted) {

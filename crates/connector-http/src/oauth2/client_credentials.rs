@@ -130,7 +130,7 @@ impl ClientCredentials {
         let endpoint = &self.0.endpoint;
         let url = endpoint.token_url(cx, &target.place).await?;
         let form = |credential: &Credential| self.form(target, cx, credential, &url);
-        let answer = endpoint.grant(cx, credential, &url, form, || async { Ok(()) }).await.map_err(|failed| failed.error)?;
+        let answer = endpoint.grant(cx, credential, &url, form).await.map_err(|failed| failed.error)?;
         let unnamed = endpoint.spec.default_lifetime.map_or(UNNAMED_LIFETIME, Duration::from_secs);
         let lifetime = answer.lifetime.unwrap_or(unnamed).min(MAX_LIFETIME);
         Ok(Token::new(token::bearer(&answer.access)?, lifetime))

@@ -7,6 +7,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use connector_core::{
+    clock::Instant,
     context::CallCx,
     credential::Credential,
     error::{Error, ErrorKind, Result},
@@ -34,6 +35,13 @@ pub(super) struct Endpoint {
     pub(super) deps: AuthDeps,
     overlap: Arc<Overlap>,
     discovery: Discovery,
+}
+
+/// A token request, ready to be sent.
+pub(super) struct Prepared {
+    request: Request,
+    /// The version of the credential it proves the client with.
+    version: Arc<Credential>,
 }
 
 /// A status and the whole of a body.
@@ -75,41 +83,58 @@ impl Endpoint {
     }
 
     /// Asks for a token with the parameters that `form` gives for a version of the credential.
+    pub(super) async fn grant<F>(&self, cx: &CallCx, credential: &Arc<Credential>, url: &str, form: F) -> Result<Answer, Failed>
+    where
+        F: Fn(&Credential) -> Result<Form>,
+    {
+        let prepared = self.prepare(cx, credential, url, &form).map_err(Failed::before)?;
+        self.submit(cx, credential, url, &form, prepared, None).await
+    }
+
+    /// Builds the request for a token and sends nothing yet.
     ///
-    /// A client secret that is refused is tried in its version from before the rotation, once, as long as there is one. `before` runs when
-    /// the first request is ready, before it is sent: what fails earlier has left no trace.
-    pub(super) async fn grant<F>(
+    /// # Errors
+    /// [`ErrorKind::Config`] if the credential lacks something.
+    pub(super) fn prepare(
         &self,
         cx: &CallCx,
         credential: &Arc<Credential>,
         url: &str,
         form: impl Fn(&Credential) -> Result<Form>,
-        before: impl FnOnce() -> F,
-    ) -> Result<Answer, Failed>
-    where
-        F: Future<Output = Result<()>>,
-    {
-        let build = |version: &Arc<Credential>| self.client(cx, version).request(url, form(version)?);
-        let first = self.overlap.choose(cx, credential);
-        let request = build(&first).map_err(Failed::before)?;
-        before().await.map_err(Failed::before)?;
-        let failed = match self.ask(cx, request).await {
+    ) -> Result<Prepared> {
+        let version = self.overlap.choose(cx, credential);
+        Ok(Prepared { request: self.client(cx, &version).request(url, form(&version)?)?, version })
+    }
+
+    /// Sends what was prepared. A client secret that is refused is tried in its other version, once, as long as a rotation overlaps, unless
+    /// that would begin after `start_by`: a refused client has changed nothing.
+    pub(super) async fn submit(
+        &self,
+        cx: &CallCx,
+        credential: &Arc<Credential>,
+        url: &str,
+        form: impl Fn(&Credential) -> Result<Form>,
+        prepared: Prepared,
+        start_by: Option<Instant>,
+    ) -> Result<Answer, Failed> {
+        let failed = match self.ask(cx, prepared.request).await {
             Err(failed) if failed.blames_client() => failed,
             outcome => return outcome,
         };
-        let Some(second) = self.overlap.other(credential, &first).filter(|second| proves_otherwise(&first, second)) else { return Err(failed) };
-        let Ok(request) = build(&second) else { return Err(failed) };
+        let other = self.overlap.other(credential, &prepared.version).filter(|other| proves_otherwise(&prepared.version, other));
+        let Some(other) = other.filter(|_| start_by.is_none_or(|start_by| self.deps.clock.now() < start_by)) else { return Err(failed) };
+        let Ok(request) = form(&other).and_then(|form| self.client(cx, &other).request(url, form)) else { return Err(failed) };
         match self.ask(cx, request).await {
             Err(again) if again.blames_client() => Err(failed),
             outcome => {
-                self.overlap.prefer(cx, credential, &second);
+                self.overlap.prefer(cx, credential, &other);
                 outcome
             }
         }
     }
 
     /// One token request.
-    async fn ask(&self, cx: &CallCx, request: Request) -> Result<Answer, Failed> {
+    pub(super) async fn ask(&self, cx: &CallCx, request: Request) -> Result<Answer, Failed> {
         let outcome = match self.send(cx, request).await {
             Ok((status, body)) => token::parse(&self.spec, status, &body).map_err(Failed::answered),
             Err(failed) => Err(failed),

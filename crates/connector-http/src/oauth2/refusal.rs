@@ -109,9 +109,7 @@ pub(super) fn error(status: StatusCode, code: Option<&str>, retry_after: Option<
         }
         (Some("slow_down" | "ratelimited" | "rate_limit_exceeded"), _) | (_, 429) => (ErrorKind::Throttled, "it asks for fewer token requests"),
         (_, 408 | 425 | 500..=599) => (ErrorKind::Transient, "it may pass"),
-        (Some(code), _) if WRONG_CLIENT.contains(&code) => {
-            (ErrorKind::AuthExpired, "check client id and client secret, the secret may have expired")
-        }
+        (Some(code), _) if WRONG_CLIENT.contains(&code) => (ErrorKind::AuthExpired, "check client id and client secret, the secret may have expired"),
         (Some(code), _) if is_dead(code) => (ErrorKind::AuthExpired, "connect again"),
         (Some("expired_token"), _) => (ErrorKind::AuthExpired, "the time to confirm is over, connect again"),
         (Some("unauthorized_client"), _) => (ErrorKind::AuthExpired, "allow this client the grant at the vendor"),

@@ -170,8 +170,8 @@ impl Client<'_> {
     /// The same without the further parameters, which belong to tokens.
     pub(super) fn bare_request(&self, url: &str, mut form: Form) -> Result<Request> {
         let id = &self.cx.connection.id;
-        let target =
-            Url::parse(url).map_err(|_| Error::config(format!("the token URL of connection `{id}` is not a URL once its placeholders are filled")))?;
+        let target = Url::parse(url)
+            .map_err(|_| Error::config(format!("the token URL of connection `{id}` is not a URL once its placeholders are filled")))?;
         if !target.username().is_empty() || target.password().is_some() {
             return Err(Error::config(format!("the token URL of connection `{id}` must not hold a user name or password")));
         }

@@ -40,8 +40,9 @@ pub(super) struct Token {
     generation: Option<u64>,
     /// How long it is good, counted from its issue; `None`: not by time.
     lifetime: Option<Duration>,
-    /// How old it is.
+    /// How old it is, at `as_of`; `None`: when it was asked for.
     age: Duration,
+    as_of: Option<Instant>,
     /// How much earlier than needed its successor is fetched.
     early: Duration,
     /// No successor is fetched while it serves.
@@ -51,12 +52,12 @@ pub(super) struct Token {
 impl Token {
     /// A token this process just fetched.
     pub(super) fn new(header: HeaderValue, lifetime: Duration) -> Self {
-        Self { header, generation: None, lifetime: Some(lifetime), age: Duration::ZERO, early: Duration::ZERO, last: false }
+        Self { header, generation: None, lifetime: Some(lifetime), age: Duration::ZERO, as_of: None, early: Duration::ZERO, last: false }
     }
 
-    /// A token that all processes share, of this age.
-    pub(super) fn shared(header: HeaderValue, generation: u64, lifetime: Option<Duration>, age: Duration) -> Self {
-        Self { header, generation: Some(generation), lifetime, age, early: Duration::ZERO, last: false }
+    /// A token that all processes share, of this age now.
+    pub(super) fn shared(header: HeaderValue, generation: u64, lifetime: Option<Duration>, age: Duration, now: Instant) -> Self {
+        Self { header, generation: Some(generation), lifetime, age, as_of: Some(now), early: Duration::ZERO, last: false }
     }
 
     /// Fetches its successor earlier, by this fraction of the margin, so that not everybody does at once.
@@ -107,6 +108,8 @@ pub(super) struct Slot {
     finished: AtomicU64,
     /// A refresh beside the calls is under way.
     refreshing: AtomicBool,
+    /// Failures are shared with those who waited and then forgotten: somebody else keeps them.
+    forgetful: bool,
 }
 
 /// How the last attempt ended. Behind the lock that makes attempts single.
@@ -134,6 +137,11 @@ pub(super) enum State {
 }
 
 impl Slot {
+    /// A slot that leaves it to others to remember failures.
+    pub(super) fn forgetful() -> Self {
+        Self { forgetful: true, ..Self::default() }
+    }
+
     /// The token for a caller with this version of the credential.
     pub(super) fn state(&self, now: Instant, version: u64) -> State {
         match &*self.held.read().unwrap_or_else(PoisonError::into_inner) {
@@ -200,6 +208,7 @@ impl Slot {
             }
             Err(error) => {
                 let until = match error.retry() {
+                    _ if self.forgetful => None,
                     Retry::After(delay) => Some(now() + delay.min(MAX_WAIT)),
                     _ if error.kind().is_passing() => None,
                     _ => Some(now() + REFUSED_FOR),
@@ -252,12 +261,13 @@ impl Held {
                 (if token.last { usable_for } else { refresh_in }, usable_for)
             }
         };
+        let from = token.as_of.unwrap_or(started);
         Self {
             header: token.header,
             generation: token.generation.unwrap_or_else(|| GENERATION.fetch_add(1, Ordering::Relaxed)),
             version,
-            refresh_at: started + refresh_in,
-            usable_until: started + usable_for,
+            refresh_at: from + refresh_in,
+            usable_until: from + usable_for,
         }
     }
 }

@@ -245,7 +245,11 @@ mod tests {
 
     #[test]
     fn secrets_are_never_among_what_is_kept() {
-        let answer = read(json!({ "keep": ["refresh_token", "id_token", "x.api_key", "ok"] }), r#"{"access_token":"a","refresh_token":"canary","id_token":"canary","x":{"api_key":"canary"},"ok":"yes"}"#).unwrap();
+        let answer = read(
+            json!({ "keep": ["refresh_token", "id_token", "x.api_key", "ok"] }),
+            r#"{"access_token":"a","refresh_token":"canary","id_token":"canary","x":{"api_key":"canary"},"ok":"yes"}"#,
+        )
+        .unwrap();
         assert_eq!(answer.keep, BTreeMap::from([("ok".to_owned(), "yes".to_owned())]));
         assert!(!format!("{answer:?}").contains("canary"));
     }
