@@ -131,6 +131,9 @@ impl VaultBuilder {
     /// [`ErrorKind::Config`] if a key that something is sealed under is missing or wrong, with its id and how many
     /// credentials need it; if there is no key at all or two have one id.
     pub async fn open(self) -> Result<Vault> {
+        if let Some(bad) = self.managers.keys().find(|name| name.is_empty() || name.contains(':') || name.starts_with('$')) {
+            return Err(Error::config(format!("`{}` cannot be the name of a secret manager", printable(bad, 40))));
+        }
         let vault = Vault(Arc::new(Inner {
             store: self.store,
             keys: Keys::new(self.keys, self.clock.clone())?,

@@ -7,21 +7,16 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use common::{Place, RemoteKey, ask, fields, key, new, open, value};
+use common::{Place, RemoteKey, ask, dying::Dying, fields, key, new, open, value};
 use connector_core::{
-    Error, Result, TenantId,
+    TenantId,
     credential::CredentialStore as _,
-    state::{
-        Appended, AuditFilter, AuditLog, AuditRecord, ChainReport, Condition, Enqueued, Entry, EventFilter, EventLog, Job, JobError, JobFilter,
-        JobId, JobQueue, Namespace, NewEvent, NewJob, PutOutcome, QueueDepth, StateStore, Store, StoredAudit, StoredEvent,
-    },
+    state::Condition,
     token::{TokenFacts, TokenRecord, TokenSet, TokenStore as _},
 };
 use connector_vault::{CredentialState, Vault};
@@ -35,123 +30,6 @@ on_both_stores!(
     a_renewal_in_flight_is_not_disturbed,
     a_key_service_that_goes_away_stops_it_and_loses_nothing,
 );
-
-/// A store that fails after so many writes of credentials and tokens, as if the process had been killed.
-#[derive(Debug)]
-struct Dying {
-    inner: Arc<dyn Store>,
-    writes_left: AtomicI64,
-}
-
-#[async_trait]
-impl StateStore for Dying {
-    async fn get(&self, namespace: Namespace<'_>, key: &str) -> Result<Option<Entry>> {
-        self.inner.get(namespace, key).await
-    }
-
-    async fn put(&self, namespace: Namespace<'_>, key: &str, value: Bytes, condition: Condition, ttl: Option<Duration>) -> Result<PutOutcome> {
-        if self.writes_left.fetch_sub(1, Ordering::SeqCst) <= 0 {
-            return Err(Error::internal("killed"));
-        }
-        self.inner.put(namespace, key, value, condition, ttl).await
-    }
-
-    async fn delete(&self, namespace: Namespace<'_>, key: &str, condition: Condition) -> Result<bool> {
-        if self.writes_left.load(Ordering::SeqCst) <= 0 {
-            return Err(Error::internal("killed"));
-        }
-        self.inner.delete(namespace, key, condition).await
-    }
-
-    async fn scan(&self, namespace: Namespace<'_>, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Entry)>> {
-        self.inner.scan(namespace, prefix, after, limit).await
-    }
-}
-
-#[async_trait]
-impl AuditLog for Dying {
-    async fn audit(&self, records: Vec<AuditRecord>) -> Result<()> {
-        self.inner.audit(records).await
-    }
-
-    async fn audit_tail(&self, tenant: &TenantId, filter: AuditFilter) -> Result<Vec<StoredAudit>> {
-        self.inner.audit_tail(tenant, filter).await
-    }
-
-    async fn audit_verify(&self, tenant: &TenantId) -> Result<ChainReport> {
-        self.inner.audit_verify(tenant).await
-    }
-}
-
-#[async_trait]
-impl EventLog for Dying {
-    async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Appended>> {
-        self.inner.append(events).await
-    }
-
-    async fn event(&self, tenant: &TenantId, seq: u64) -> Result<Option<StoredEvent>> {
-        self.inner.event(tenant, seq).await
-    }
-
-    async fn events(&self, tenant: &TenantId, filter: EventFilter) -> Result<Vec<StoredEvent>> {
-        self.inner.events(tenant, filter).await
-    }
-
-    async fn replay(&self, tenant: &TenantId, seq: u64) -> Result<Option<JobId>> {
-        self.inner.replay(tenant, seq).await
-    }
-
-    async fn prune_events(&self, before: u64) -> Result<u64> {
-        self.inner.prune_events(before).await
-    }
-}
-
-#[async_trait]
-impl JobQueue for Dying {
-    async fn enqueue(&self, job: NewJob) -> Result<Enqueued> {
-        self.inner.enqueue(job).await
-    }
-
-    async fn claim(&self, queue: &str, limit: usize, lease: Duration) -> Result<Vec<Job>> {
-        self.inner.claim(queue, limit, lease).await
-    }
-
-    async fn complete(&self, job: &Job) -> Result<bool> {
-        self.inner.complete(job).await
-    }
-
-    async fn retry(&self, job: &Job, not_before: u64, error: JobError) -> Result<bool> {
-        self.inner.retry(job, not_before, error).await
-    }
-
-    async fn bury(&self, job: &Job, error: JobError) -> Result<bool> {
-        self.inner.bury(job, error).await
-    }
-
-    async fn bury_new(&self, job: NewJob, error: JobError) -> Result<JobId> {
-        self.inner.bury_new(job, error).await
-    }
-
-    async fn job(&self, tenant: &TenantId, id: JobId) -> Result<Option<Job>> {
-        self.inner.job(tenant, id).await
-    }
-
-    async fn jobs(&self, tenant: &TenantId, filter: JobFilter) -> Result<Vec<Job>> {
-        self.inner.jobs(tenant, filter).await
-    }
-
-    async fn revive(&self, tenant: &TenantId, id: JobId) -> Result<bool> {
-        self.inner.revive(tenant, id).await
-    }
-
-    async fn discard(&self, tenant: &TenantId, id: JobId) -> Result<bool> {
-        self.inner.discard(tenant, id).await
-    }
-
-    async fn depth(&self, queue: &str) -> Result<QueueDepth> {
-        self.inner.depth(queue).await
-    }
-}
 
 fn tokens(access: &str, serial: u64) -> TokenRecord {
     TokenRecord { tokens: TokenSet { access: access.into(), refresh: Some("r3fresh".into()) }, facts: TokenFacts { serial, ..TokenFacts::default() } }
@@ -220,7 +98,7 @@ async fn killed_after_any_write_it_goes_on_where_it_was(place: Place) {
         // The proof of the new key is written at the start.
         let started = open(place.store.clone(), &place.clock, under.clone()).await.unwrap();
         drop(started);
-        let dying = Arc::new(Dying { inner: place.store.clone(), writes_left: AtomicI64::new(i64::from(round)) });
+        let dying = Arc::new(Dying::after(place.store.clone(), i64::from(round)));
         let vault = open(dying, &place.clock, under.clone()).await.unwrap();
         let outcome = vault.rotate_key(&|_| ()).await;
         assert!(outcome.is_err(), "round {round} was not killed");
@@ -228,7 +106,7 @@ async fn killed_after_any_write_it_goes_on_where_it_was(place: Place) {
         let vault = open(place.store.clone(), &place.clock, under.clone()).await.unwrap();
         check(&vault).await;
         // The lease a killed one held ends by itself.
-        place.pass(Duration::from_secs(30)).await;
+        place.pass(Duration::from_secs(15)).await;
         let report = vault.rotate_key(&|_| ()).await.unwrap();
         assert_eq!(report.rewrapped + report.already, ENVELOPES, "round {round}");
         assert!(report.left.values().all(|left| *left == 0) && report.unreadable.is_empty(), "round {round}: {report:?}");

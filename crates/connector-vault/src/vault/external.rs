@@ -10,7 +10,7 @@ use std::{
 };
 
 use connector_core::{
-    Error, Result, TenantId,
+    Error, ErrorKind, Result, TenantId,
     clock::Instant,
     credential::{Credential, CredentialQuery},
     redact::printable,
@@ -85,6 +85,7 @@ impl Inner {
         if let Some((copy, true)) = usable(place.get(), self.clock.now()) {
             return Ok(copy.credential);
         }
+        self.purge(self.clock.now());
         let _alone = place.gate.lock().await;
         let (now, started) = (self.clock.now(), self.wall());
         let kept = match usable(place.get(), now) {
@@ -97,7 +98,6 @@ impl Inner {
                 self.audit_open(query, None, started).await;
                 let copy = self.copy(secret, now);
                 place.set(Some(copy.clone()), None);
-                self.purge(now);
                 Ok(copy.credential)
             }
             Ok(None) => {
@@ -115,7 +115,10 @@ impl Inner {
                     }
                     _ => {
                         place.set(None, None);
-                        Err(fault.about(&format!("credential `{}`", printable(query.name, 80))))
+                        let passing = fault.is_passing();
+                        let error = fault.about("it");
+                        let message = format!("credential `{}` cannot be read from {}", printable(query.name, 80), source.place());
+                        Err(if passing { Error::new(ErrorKind::Transient, message).with_source(error) } else { error })
                     }
                 }
             }

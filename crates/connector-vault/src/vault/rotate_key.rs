@@ -23,7 +23,7 @@ const ERRAND: &str = "vault.rotate_key";
 /// Counts envelopes sealed anew.
 const REWRAPPED: &str = "integration_vault_rewrapped_total";
 /// How long the renewal of one credential's tokens is held back at most while they are sealed anew.
-const LEASE: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(15);
 /// A renewal that is under way is waited for: its lease is a minute.
 const LEASE_PAUSE: Duration = Duration::from_millis(250);
 const LEASE_TRIES: usize = 4 * 90;

@@ -1,12 +1,13 @@
 //! Sealing small things that are not credentials and that somebody else keeps (a PKCE verifier in a sign-in's state).
 //!
-//! They are not found by a rotation of the master key: what is sealed so must be short-lived, or sealed anew by whoever keeps it.
+//! A rotation of the master key does not find them, because it does not know where they are: what is sealed so must be short-lived, or be
+//! sealed anew by whoever keeps it ([`Vault::reseal`]).
 
 use connector_core::{Result, TenantId};
 use zeroize::Zeroizing;
 
 use super::Vault;
-use crate::keys::Target;
+use crate::{envelope::Envelope, keys::Target};
 
 /// No credential's name starts like this, so what is sealed here never opens as a credential, nor the other way round.
 fn credential(purpose: &str) -> String {
@@ -21,6 +22,18 @@ impl Vault {
     pub async fn seal(&self, tenant: &TenantId, purpose: &str, id: &str, plain: &[u8]) -> Result<Vec<u8>> {
         let target = Target { tenant, credential: &credential(purpose), field: id, version: 0 };
         self.0.keys.seal(target, plain).await
+    }
+
+    /// Seals anew under the current master key what [`Vault::seal`] sealed under another one; `None`: it is under the current one already.
+    ///
+    /// # Errors
+    /// As [`Vault::unseal`] and [`Vault::seal`].
+    pub async fn reseal(&self, tenant: &TenantId, purpose: &str, id: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>> {
+        if Envelope::parse(sealed).is_ok_and(|envelope| envelope.key_id() == self.0.keys.current().id()) {
+            return Ok(None);
+        }
+        let plain = self.unseal(tenant, purpose, id, sealed).await?;
+        self.seal(tenant, purpose, id, &plain).await.map(Some)
     }
 
     /// Opens what [`Vault::seal`] sealed for the same tenant, purpose and id.

@@ -1,6 +1,8 @@
 //! What the vault's tests share: both stores, a clock that is moved by hand, questions, keys that can be cut off.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "a test may fail this way; not every test uses everything")]
 
+pub mod dying;
+
 use std::{
     collections::BTreeMap,
     sync::{
