@@ -10,3 +10,6 @@ pub use connector_hubspot as hubspot;
 #[cfg(feature = "msgraph")]
 #[doc(inline)]
 pub use connector_msgraph as msgraph;
+#[cfg(feature = "slack")]
+#[doc(inline)]
+pub use connector_slack as slack;
