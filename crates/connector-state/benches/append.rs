@@ -13,7 +13,7 @@ use connector_testkit::state_suite::new_event;
 use divan::{Bencher, counter::ItemsCount};
 use tokio::runtime::Runtime;
 
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "postgres", unix))]
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -49,7 +49,7 @@ fn sqlite(bencher: Bencher<'_, '_>, concurrent: usize) {
     rounds(bencher, &runtime, &state, concurrent);
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "postgres", unix))]
 #[divan::bench(args = [1, 8, 64, 256], sample_count = 10, sample_size = 1)]
 fn postgres(bencher: Bencher<'_, '_>, concurrent: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -11,7 +11,7 @@ fn memory(clock: Arc<dyn Clock>) -> Arc<dyn Store> {
     Arc::new(MemoryState::new(clock))
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "postgres", unix))]
 mod support;
 
 macro_rules! suite {
@@ -68,7 +68,7 @@ mod on_sqlite {
     suite!(file, files());
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "postgres", unix))]
 mod on_postgres {
     use super::{support::Schemas, *};
 

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use connector_core::error::{Error, Result};
+use connector_core::error::{Error, ErrorKind, Result, Retry};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{fault::stopped, pool::Db};
@@ -147,5 +147,5 @@ async fn one_group<G: Grouped>(db: &Db, items: &[G::Item], counters: &Counters) 
 
 /// Whether the fault lies in what was sent, so that sending less of it may work. A passing fault would only be met 256 times.
 fn is_refusal(error: &Error) -> bool {
-    error.retry() == connector_core::error::Retry::Never && error.kind() != connector_core::ErrorKind::Unknown
+    error.retry() == Retry::Never && matches!(error.kind(), ErrorKind::Internal | ErrorKind::Invalid)
 }

@@ -24,7 +24,7 @@ use crate::rules::lease_lost;
 const COLUMNS: &str = "id, tenant, workspace, queue, subject, key, order_key, payload, state, attempts, max_attempts, not_before, created_at, \
                        last_error, fence";
 
-/// Jobs given out by one claim at most: each lane among them takes a lock of the server's, and of these there is a limited number.
+/// Jobs given out by one claim at most, so that its transaction stays short. Of lanes it takes 64 at most.
 const CLAIM_CAP: usize = 256;
 
 fn code(state: JobState) -> i16 {

@@ -49,6 +49,19 @@ pub(super) async fn check(client: &Client) -> Result<()> {
 /// Brings `schema` to [`VERSION`] in one transaction.
 pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<()> {
     let transaction = client.transaction().await.map_err(failed)?;
+    match in_transaction(&transaction, schema).await {
+        Ok(()) => transaction.commit().await.map_err(failed),
+        Err(error) => {
+            // Now and not whenever the connection is dropped: others wait for the lock. Its own failure adds nothing to the first one.
+            if let Err(rollback) = transaction.rollback().await {
+                tracing::debug!(target: "connectors::state", error = %rollback, "a failed migration was not rolled back, its connection ends");
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn in_transaction(transaction: &Transaction<'_>, schema: &str) -> Result<()> {
     // Others that start now wait here until it is done. A migration may take longer than a statement otherwise may.
     transaction.batch_execute("SET LOCAL lock_timeout TO '120s'; SET LOCAL statement_timeout TO '600s'").await.map_err(failed)?;
     transaction.execute("SELECT pg_advisory_xact_lock(hashtext('connectors migrate ' || $1), 0)", &[&schema]).await.map_err(failed)?;
@@ -56,7 +69,7 @@ pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<()> {
     if transaction.query_opt("SELECT 1 FROM pg_namespace WHERE nspname = $1", &[&schema]).await.map_err(failed)?.is_none() {
         transaction.batch_execute(&format!("CREATE SCHEMA \"{schema}\"")).await.map_err(failed)?;
     }
-    let found = version(&transaction).await?;
+    let found = version(transaction).await?;
     let from = usize::try_from(found.unwrap_or(0)).unwrap_or(usize::MAX);
     if from > VERSION {
         return Err(Error::config(format!(
@@ -72,7 +85,7 @@ pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<()> {
         transaction.execute("INSERT INTO connectors_schema (version) VALUES ($1)", &[&to]).await.map_err(failed)?;
         tracing::info!(target: "connectors::state", schema, from, to = VERSION, "the state schema was brought up to date");
     }
-    transaction.commit().await.map_err(failed)
+    Ok(())
 }
 
 async fn version(transaction: &Transaction<'_>) -> Result<Option<i32>> {

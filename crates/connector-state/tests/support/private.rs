@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::{fs::chown, process::CommandExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -47,28 +47,38 @@ fn free_port() -> u16 {
 }
 
 impl Private {
-    /// A new, running server with these settings, or `None` with a line why not.
-    pub(crate) async fn start(settings: &[&str]) -> Option<Self> {
+    /// A folder, a port and no server yet, or `None` with a line why not.
+    fn new(settings: &[&str]) -> Option<Self> {
         let (Some(programs), Some(owner)) = (programs(), owner()) else {
             skip("PostgreSQL's `initdb` is not installed here, or there is no user to run it as");
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        let mut server =
-            Self { folder, programs, owner, port: free_port(), settings: settings.iter().map(|one| (*one).to_owned()).collect(), running: None };
-        if let Some((user, group)) = server.owner {
-            chown(server.folder.path(), Some(user), Some(group)).unwrap();
+        if let Some((user, group)) = owner {
+            chown(folder.path(), Some(user), Some(group)).unwrap();
         }
-        let data = server.data();
-        let made =
-            server.command("initdb").args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "-D"]).arg(&data).status().unwrap();
-        assert!(made.success(), "initdb failed");
+        let settings = settings.iter().map(|one| (*one).to_owned()).collect();
+        Some(Self { folder, programs, owner, port: free_port(), settings, running: None })
+    }
+
+    /// A new, running server with these settings, or `None` with a line why not.
+    pub(crate) async fn start(settings: &[&str]) -> Option<Self> {
+        let mut server = Self::new(settings)?;
+        let mut initdb = server.command("initdb");
+        initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "-D"]).arg(server.data());
+        assert!(initdb.status().unwrap().success(), "initdb failed");
         server.up().await;
         Some(server)
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// A running replica of this server.
+    pub(crate) async fn replica(&self) -> Option<Self> {
+        let mut replica = Self::new(&[])?;
+        let mut copy = replica.command("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string(), "-R", "-N", "-c", "fast", "-D"]).arg(replica.data());
+        assert!(copy.status().unwrap().success(), "pg_basebackup failed");
+        replica.up().await;
+        Some(replica)
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -210,6 +210,7 @@ DECLARE
     v_left  bigint := p_limit;
     v_taken bigint[];
     v_again boolean := true;
+    v_lanes int := 0;
     v_job   record;
 BEGIN
     WHILE v_again AND v_left > 0 LOOP
@@ -231,7 +232,9 @@ BEGIN
                 CONTINUE;
             END IF;
             IF v_job.lane IS NOT NULL THEN
-                CONTINUE WHEN NOT pg_try_advisory_xact_lock(lock_class('lane'), lock_word(v_job.lane));
+                -- The server's table of locks is shared by everybody; the other lanes go to the next claim.
+                CONTINUE WHEN v_lanes >= 64 OR NOT pg_try_advisory_xact_lock(lock_class('lane'), lock_word(v_job.lane));
+                v_lanes := v_lanes + 1;
                 CONTINUE WHEN EXISTS (SELECT 1 FROM jobs AS o
                                       WHERE o.lane = v_job.lane AND o.lane IS NOT NULL AND o.state IN (0, 1) AND o.id < v_job.id)
                     OR EXISTS (SELECT 1 FROM jobs AS o
