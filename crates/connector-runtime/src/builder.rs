@@ -207,7 +207,7 @@ impl RuntimeBuilder {
         let monitor = Arc::new(Monitor::new(self.clock.clone()));
         let waker = Waker::default();
         let teller = Teller { log: events_of(&store), clock: self.clock.clone(), waker: waker.clone() };
-        let watch = Arc::new(ReauthWatch::new(teller.clone(), catalogue.clone(), monitor.clone()));
+        let watch = Arc::new(ReauthWatch::new(teller.clone(), catalogue.clone(), monitor.clone(), credentials.clone()));
         let tokens: Arc<dyn TokenStore> = match &self.vault {
             Some(vault) => Arc::new(Tokens { vault: vault.clone(), credentials: credentials.clone() }),
             None => Arc::new(MemoryTokens::new(self.clock.clone())),
@@ -283,6 +283,7 @@ impl RuntimeBuilder {
             teller,
             told: DashMap::new(),
             unstored: Unstored::default(),
+            serials: DashMap::new(),
             env: self.env,
             dispatch: self.dispatch,
             problems: Mutex::new(problems),

@@ -25,7 +25,7 @@ use connector_vault::Vault;
 use serde_json::Value;
 
 use crate::{
-    config::{Env, HubConfig},
+    config::{ConnectionConfig, Env, HubConfig},
     connection::{self, Connections, Linked},
     credentials::Credentials,
     stats::{self, Counters, Probe},
@@ -230,8 +230,8 @@ impl Assembler {
             // With connections written down, a built-in that is not among them is not wanted; a dropped-in file always is, and so is
             // what somebody stored a credential for.
             let custom = one.manifest.as_ref().is_some_and(|manifest| manifest.connector == "webhook");
-            let stored = vaulted.holds(&TenantId::default(), id) && one.unresolved.is_none();
-            if configured || !(stored || (custom || self.config.connections.is_empty()) && self.is_ready(one)) {
+            let stored = vaulted.holds(&TenantId::default(), id) && one.unresolved.is_none() && !self.is_configured(id);
+            if !stored && (configured || !(custom || self.config.connections.is_empty()) || !self.is_ready(one)) {
                 continue;
             }
             match self.implied(one) {
@@ -240,6 +240,12 @@ impl Assembler {
             }
         }
         Ok(Catalogue { registry: Arc::new(registry), loaded, connections })
+    }
+
+    /// Whether the default tenant has a connection of this connector, or another one of its name, in the configuration.
+    fn is_configured(&self, connector: &str) -> bool {
+        let of_default = |config: &ConnectionConfig| config.tenant.as_deref().is_none_or(|tenant| TenantId::from(tenant) == TenantId::default());
+        self.config.connections.iter().any(|(id, config)| of_default(config) && (config.connector == connector || id == connector))
     }
 
     /// The connection of a connector that nobody configured.

@@ -14,6 +14,7 @@ use connector_core::{
     spec::AuthSpec,
 };
 use connector_vault::Vault;
+use dashmap::DashMap;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{canonical, config::Env, tokens::CLIENT_ID};
@@ -25,6 +26,16 @@ pub(crate) struct Credentials {
     next: Option<Arc<dyn CredentialStore>>,
     vault: Option<Vault>,
     env: Held,
+    /// How often the tokens of a credential were replaced or destroyed behind the back of whoever holds one in memory.
+    renewed: DashMap<(TenantId, Box<str>), Renewed>,
+}
+
+/// A credential handed out under a higher version than its own.
+#[derive(Debug, Default)]
+struct Renewed {
+    times: u64,
+    /// The credential as it is kept, and as it is handed out.
+    last: Option<(Arc<Credential>, Arc<Credential>)>,
 }
 
 /// Where a credential was found.
@@ -79,6 +90,29 @@ impl Credentials {
         }
     }
 
+    /// A person connected or disconnected: whoever holds a token in memory is to look again. They compare the credential's version.
+    pub(crate) fn renew(&self, tenant: &TenantId, name: &str) {
+        let mut renewed = self.renewed.entry((tenant.clone(), name.into())).or_default();
+        (renewed.times, renewed.last) = (renewed.times + 1, None);
+    }
+
+    fn handed_out(&self, query: &CredentialQuery<'_>, found: Arc<Credential>) -> Arc<Credential> {
+        if self.renewed.is_empty() {
+            return found;
+        }
+        let Some(mut renewed) = self.renewed.get_mut(&(query.tenant.clone(), Box::from(query.name))) else { return found };
+        if let Some((kept, handed)) = &renewed.last
+            && Arc::ptr_eq(kept, &found)
+        {
+            return handed.clone();
+        }
+        let mut higher = Credential::clone(&found);
+        higher.version += renewed.times;
+        let higher = Arc::new(higher);
+        renewed.last = Some((found, higher.clone()));
+        higher
+    }
+
     /// Who would give it; `None`: nobody has it.
     pub(crate) async fn source(&self, tenant: &TenantId, name: &str) -> Result<Option<Source>> {
         if self.own.store.exists(tenant, name).await? {
@@ -102,20 +136,22 @@ impl Credentials {
 impl CredentialStore for Credentials {
     async fn get(&self, query: &CredentialQuery<'_>) -> Result<Arc<Credential>> {
         // Whatever keeps a store from giving what it has (a locked vault, a revoked credential) must not be papered over by the next one.
-        match (self.source(query.tenant, query.name).await?, &self.next, &self.vault) {
-            (Some(Source::Configuration), ..) => self.own.store.get(query).await,
-            (Some(Source::Program), Some(next), _) => next.get(query).await,
+        let found = match (self.source(query.tenant, query.name).await?, &self.next, &self.vault) {
+            (Some(Source::Configuration), ..) => self.own.store.get(query).await?,
+            (Some(Source::Program), Some(next), _) => next.get(query).await?,
             (Some(Source::Vault), _, Some(vault)) => {
                 let kept = vault.get(query).await?;
                 if kept.field_names().eq([CLIENT_ID]) && self.env.store.exists(query.tenant, query.name).await? {
                     // A record of a client that the environment holds; see `tokens`. How it is meant is the vault's to say.
                     let client = self.env.store.get(query).await?;
-                    return Ok(Arc::new(Credential::clone(&client).with_scheme(kept.scheme.clone())));
+                    Arc::new(Credential::clone(&client).with_scheme(kept.scheme.clone()))
+                } else {
+                    kept
                 }
-                Ok(kept)
             }
-            _ => self.env.store.get(query).await,
-        }
+            _ => self.env.store.get(query).await?,
+        };
+        Ok(self.handed_out(query, found))
     }
 
     async fn exists(&self, tenant: &TenantId, name: &str) -> Result<bool> {

@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::{
     catalogue::Catalogue,
     connection::Linked,
+    credentials::Credentials,
     events::{HubEvent, Teller},
     health::Monitor,
 };
@@ -29,9 +30,10 @@ pub const REAUTH_REQUIRED: &str = "connection.reauth_required";
 /// Hears of credentials that stopped working, or work again.
 #[derive(Debug)]
 pub(crate) struct ReauthWatch {
-    pub(crate) teller: Teller,
-    pub(crate) catalogue: Arc<ArcSwap<Catalogue>>,
-    pub(crate) monitor: Arc<Monitor>,
+    teller: Teller,
+    catalogue: Arc<ArcSwap<Catalogue>>,
+    monitor: Arc<Monitor>,
+    credentials: Arc<Credentials>,
     lapsed: DashMap<(TenantId, Arc<str>), Lapse>,
 }
 
@@ -43,8 +45,8 @@ struct Lapse {
 }
 
 impl ReauthWatch {
-    pub(crate) fn new(teller: Teller, catalogue: Arc<ArcSwap<Catalogue>>, monitor: Arc<Monitor>) -> Self {
-        Self { teller, catalogue, monitor, lapsed: DashMap::new() }
+    pub(crate) fn new(teller: Teller, catalogue: Arc<ArcSwap<Catalogue>>, monitor: Arc<Monitor>, credentials: Arc<Credentials>) -> Self {
+        Self { teller, catalogue, monitor, credentials, lapsed: DashMap::new() }
     }
 
     /// Whether this process met a credential that needs a person. The vault knows for all processes; this is for programs without one.
@@ -110,6 +112,7 @@ impl CredentialWatch for ReauthWatch {
             CredentialNotice::ReauthRequired { reason, serial } => self.lapse(query, &reason, serial).await,
             CredentialNotice::Connected { .. } => {
                 self.lapsed.remove(&(query.tenant.clone(), Arc::from(query.name)));
+                self.credentials.renew(query.tenant, query.name);
                 for linked in using(&self.catalogue.load(), query.tenant, query.name) {
                     self.monitor.trust(&linked.connection);
                 }

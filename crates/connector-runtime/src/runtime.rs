@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     /// The hub's own events that are on disk, so that they are not written again every minute.
     pub(crate) told: DashMap<(TenantId, String), ()>,
     pub(crate) unstored: Unstored,
+    /// The tokens other processes and this one saw last, by their serial; 0: none.
+    pub(crate) serials: DashMap<(TenantId, String), u64>,
     pub(crate) env: Env,
     pub(crate) dispatch: DispatchPolicy,
     pub(crate) problems: Mutex<Vec<Problem>>,

@@ -133,6 +133,6 @@ connections:
   slack: { connector: slack, credential: \"fiels:slack\" }
 ",
     );
-    assert!(shown.contains("hub.yaml:3:7") && shown.contains("hub.yaml:7:7"), "{shown}");
+    assert!(shown.contains("hub.yaml:3:11") && shown.contains("hub.yaml:7:14") && shown.contains("hub.yaml:9:42"), "{shown}");
     assert!(shown.contains("there is no secret store `fiels`") && !shown.contains("s3cret"), "{shown}");
 }

@@ -48,6 +48,8 @@ impl Runtime {
             Err(error) => notes.push(format!("the tokens could not be opened to tell the vendor ({})", settle::shown(&error))),
         }
         let tokens_destroyed = self.0.auth.tokens.remove(&query).await?;
+        // Whoever holds an access token in memory is to look again.
+        self.0.credentials.renew(&connection.tenant, name);
         let source = self.0.credentials.source(&connection.tenant, name).await?;
         let is_client = info.as_ref().and_then(|info| info.scheme.as_deref()).is_some_and(|scheme| super::has_consent(target.loaded.auth(), scheme));
         let held = info.as_ref().is_some_and(|info| info.state != CredentialState::Revoked) && !settle::is_managed(name);

@@ -75,6 +75,7 @@ impl Runtime {
     /// What keeps the vault or the state store from looking. Trouble with one credential is counted, not an error.
     pub async fn tend_credentials(&self) -> Result<Tended> {
         let Some(vault) = self.vault() else { return Ok(Tended::default()) };
+        self.follow(vault).await?;
         let hub = connect::hub();
         let namespace = Namespace::new(&hub, NAMESPACE);
         let PutOutcome::Stored(lease) = self.0.store.put(namespace, "credentials", Vec::new().into(), Condition::Absent, Some(LEASE)).await? else {
@@ -88,7 +89,6 @@ impl Runtime {
 
     async fn tend_all(&self, vault: &connector_vault::Vault) -> Result<Tended> {
         let mut done = Tended { swept: vault.sweep().await?, ..Tended::default() };
-        self.follow_vault().await?;
         for tenant in vault.tenants().await? {
             let mut rows: BTreeMap<String, Row> = progress::all(&*self.0.store, &tenant).await?.into_iter().collect();
             for info in vault.list(&tenant).await? {
@@ -100,6 +100,21 @@ impl Runtime {
             }
         }
         Ok(done)
+    }
+
+    /// Takes notice of what other processes did: credentials that came or went, people who connected or disconnected.
+    async fn follow(&self, vault: &connector_vault::Vault) -> Result<()> {
+        self.follow_vault().await?;
+        for tenant in vault.tenants().await? {
+            for info in vault.list(&tenant).await? {
+                let serial = info.token.as_ref().map_or(0, |token| token.serial);
+                let before = self.0.serials.insert((tenant.clone(), info.name.clone()), serial);
+                if before.is_some_and(|before| before != serial) {
+                    self.0.credentials.renew(&tenant, &info.name);
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn tend_one(&self, info: &CredentialInfo, row: Option<Row>, done: &mut Tended) -> Result<()> {

@@ -4,8 +4,13 @@
 
 mod approvals;
 mod cache;
+mod connect;
 mod custom;
 mod fixture;
 mod idempotency;
+mod keys;
 mod outbox;
 mod path;
+mod reauth;
+mod rotation;
+mod signin;
