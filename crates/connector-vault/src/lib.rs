@@ -2,12 +2,14 @@
 
 mod aead;
 mod cache;
+pub mod config;
 pub mod envelope;
 mod info;
 pub mod key;
 mod keys;
 pub mod manager;
 mod record;
+pub mod remote;
 mod vault;
 
 pub use info::{CredentialInfo, CredentialState, NewCredential, RotationReport, TokenInfo, Unreadable, VerifyReport};
