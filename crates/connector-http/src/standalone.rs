@@ -17,6 +17,9 @@ use crate::{Auth, AuthDeps, EnvCredentials, HttpTransport};
 /// With a `credential`, that is what the connection authenticates with; without, the environment variables that the schemes name (read
 /// once, now; a missing one shows at the first call, named). With a `transport`, that one is used, also for token requests.
 ///
+/// Tokens of a consent live in memory here, as long as the program. Where refresh tokens rotate that is too short: the one in the environment
+/// is used up by the first run. Such a program makes an [`Auth`] over a token store of its own (see [`AuthDeps`]).
+///
 /// # Errors
 /// [`connector_core::ErrorKind::Config`] if TLS cannot be set up.
 pub fn standalone(

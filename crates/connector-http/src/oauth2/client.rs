@@ -28,6 +28,9 @@ use crate::auth::{AuthDeps, Overlap};
 /// What the hub's own look at a credential's tokens is called in the audit while a person connects or disconnects.
 const ERRAND: &str = "token.connect";
 
+/// How often a consent is written, should somebody else be faster each time.
+const WRITES: u32 = 16;
+
 /// What a vendor calls a token that does not work any more: there is nothing left to revoke.
 const GONE: [&str; 3] = ["invalid_token", "token_revoked", "invalid_grant"];
 
@@ -92,31 +95,31 @@ impl OAuth2Client {
     /// renewal of the tokens before that is under way throws away what it gets.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the connection names no credential, and what the store reports.
+    /// [`ErrorKind::Config`] if the connection names no credential, [`ErrorKind::Conflict`] if others do not stop writing, and what the store
+    /// reports.
     pub async fn keep(&self, cx: &CallCx, mut record: TokenRecord) -> Result<TokenFacts> {
         let query = query(cx)?;
         let tokens = &self.endpoint.deps.tokens;
-        loop {
+        for _ in 0..WRITES {
             let before = tokens.load(&query).await?;
             record.facts.serial = row::next_serial(before.as_ref().map(|row| row.record.facts.serial), record.facts.obtained_at);
             let condition = before.map_or(Condition::Absent, |row| Condition::Is(row.version));
+            // Refused: somebody wrote in between, and what they wrote is older than this consent.
             if tokens.save(&query, &record, condition).await?.is_some() {
-                break;
+                if let Some(watch) = &self.endpoint.deps.watch {
+                    watch.notice(&query, CredentialNotice::Connected { serial: record.facts.serial }).await;
+                }
+                return Ok(record.facts);
             }
-            // Somebody wrote in between, and what they wrote is older than this consent.
-            tokio::task::yield_now().await;
         }
-        if let Some(watch) = &self.endpoint.deps.watch {
-            watch.notice(&query, CredentialNotice::Connected { serial: record.facts.serial }).await;
-        }
-        Ok(record.facts)
+        Err(Error::new(ErrorKind::Conflict, "the tokens of this credential are being written by somebody else all the time"))
     }
 
     /// What is known about the tokens of the connection's credential: scopes, end, and the members of the token answer that the spec keeps
     /// (`instance_url`). No secret is in it.
     ///
     /// # Errors
-    /// As [`OAuth2Client::keep`].
+    /// [`ErrorKind::Config`] if the connection names no credential, and what the store reports.
     pub async fn facts(&self, cx: &CallCx) -> Result<Option<TokenFacts>> {
         Ok(self.endpoint.deps.tokens.load(&query(cx)?).await?.map(|row| row.record.facts))
     }

@@ -81,8 +81,11 @@ impl ServerMetadata {
 pub struct Discovery {
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
-    known: Mutex<HashMap<(TenantId, Box<str>), Arc<Place>>>,
+    known: Mutex<Places>,
 }
+
+/// By tenant and issuer.
+type Places = HashMap<(TenantId, Box<str>), Arc<Place>>;
 
 /// The last outcome for one issuer. The lock makes fetching single.
 type Place = AsyncMutex<Option<Outcome>>;
@@ -145,7 +148,7 @@ impl Discovery {
         let mut refused = None;
         for url in well_known(issuer)? {
             match tokio::time::timeout(TIMEOUT, self.read(cx, issuer, url)).await {
-                Ok(Ok(Found::Document(metadata))) => return Ok(metadata),
+                Ok(Ok(Found::Document(metadata))) => return Ok(*metadata),
                 Ok(Ok(Found::Nothing(status))) => refused = Some(status),
                 Ok(Err(error)) => return Err(error.with_context("issuer", printable(issuer, 120))),
                 Err(_) => return Err(Error::new(ErrorKind::Timeout, format!("the authorization server did not answer within {TIMEOUT:?}"))),
@@ -171,7 +174,7 @@ impl Discovery {
         }
         let body = body.collect(MAX_ANSWER).await?;
         match serde_json::from_slice::<Document>(&body) {
-            Ok(document) => document.checked(issuer).map(Found::Document),
+            Ok(document) => document.checked(issuer).map(Box::new).map(Found::Document),
             // A web page at an address nobody serves; the other place may have the document.
             Err(_) => Ok(Found::Nothing(status.as_u16())),
         }
@@ -187,7 +190,7 @@ pub fn issuer(spec: &OAuth2Spec, connection: &Connection) -> Result<Option<Strin
 }
 
 enum Found {
-    Document(ServerMetadata),
+    Document(Box<ServerMetadata>),
     Nothing(u16),
 }
 

@@ -161,6 +161,11 @@ impl Slot {
         self.held.read().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(|held| held.usable_until <= now)
     }
 
+    /// Drops the token, which nobody is to use any more.
+    pub(super) fn forget(&self) {
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// The generation in use, whatever its age.
     pub(super) fn generation(&self) -> Option<u64> {
         self.held.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|held| held.generation)

@@ -46,8 +46,11 @@ pub(crate) struct Consents(Arc<Inner>);
 
 struct Inner {
     endpoint: Endpoint,
-    entries: RwLock<HashMap<(TenantId, Arc<str>), Arc<Entry>>>,
+    entries: RwLock<Entries>,
 }
+
+/// By tenant and credential.
+type Entries = HashMap<(TenantId, Arc<str>), Arc<Entry>>;
 
 /// What this process holds of one credential.
 struct Entry {

@@ -42,6 +42,9 @@ const START_WITHIN: Duration = Duration::from_secs(LEASE.as_secs() - TOKEN_TIMEO
 /// How long others are waited for: a lease, and what its end may bring.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How often a first row is written, should somebody else be faster each time.
+const WRITES: u32 = 8;
+
 /// How much of the margin the early renewals of many processes and credentials are spread over.
 const SPREAD: f64 = 0.2;
 
@@ -105,7 +108,7 @@ impl Renewal<'_> {
     /// The row; one is made of the credential's own tokens if there is none, or if they are newer.
     async fn row(&self) -> Result<TokenRow> {
         let origin = Origin::of(self.cx.tenant(), &self.entry.name, self.credential);
-        loop {
+        for _ in 0..WRITES {
             let found = self.endpoint.deps.tokens.load(&self.query()).await?;
             if let Some(row) = found.as_ref().filter(|row| !origin.supersedes(&row.record.facts)) {
                 self.entry.sight().see(row.record.facts.serial, self.now());
@@ -119,8 +122,9 @@ impl Renewal<'_> {
                 self.entry.sight().see(record.facts.serial, self.now());
                 return Ok(TokenRow { version, record });
             }
-            // Somebody else was faster, and only to one of two there is a next time: a row that is there has a version.
+            // Somebody else was faster; what they wrote is looked at first.
         }
+        Err(Error::new(ErrorKind::NotSent, "the tokens of this credential are being written by somebody else all the time"))
     }
 
     fn not_connected(&self) -> Error {
@@ -277,8 +281,9 @@ impl Renewal<'_> {
         Err(if error.kind().is_passing() { error.with_retry(Retry::After(rest)) } else { error })
     }
 
-    /// Tells whoever listens that somebody has to connect again, and says so.
+    /// Tells whoever listens that somebody has to connect again, and says so. A token that is left is not sent any more.
     async fn ended(&self, facts: &TokenFacts) -> Error {
+        self.entry.slot.forget();
         let reason = facts.reason.as_deref().unwrap_or("invalid_grant");
         if let Some(watch) = &self.endpoint.deps.watch {
             watch.notice(&self.query(), CredentialNotice::ReauthRequired { reason: reason.to_owned(), serial: facts.serial }).await;

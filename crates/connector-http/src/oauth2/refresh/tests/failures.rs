@@ -39,6 +39,20 @@ async fn a_refused_refresh_token_is_sent_once_and_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_401_and_a_refused_renewal_the_old_token_is_not_sent_any_more() {
+    let world = World::connected().await;
+    let process = world.process();
+    let (_, used) = process.ask().await.unwrap();
+    world.server.will(&[Says::Answers(400, r#"{"error":"invalid_grant"}"#)]);
+    let error = process.auth.rejected(&cx(), &used).await.unwrap_err();
+    assert_eq!((error.kind(), error.vendor_code()), (ErrorKind::AuthExpired, Some("invalid_grant")));
+    for _ in 0..3 {
+        assert_eq!(process.error().await.kind(), ErrorKind::AuthExpired);
+    }
+    assert_eq!((world.server.posts(), world.ear.told()), (1, reauth("invalid_grant", 1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revoked_consent_says_so_and_works_at_once_after_connecting_again() {
     let world = World::connected().await;
     an_hour().await;
