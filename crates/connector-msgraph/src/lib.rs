@@ -23,7 +23,7 @@ pub const ID: &str = "msgraph";
 
 /// What Rust adds to the manifest.
 pub fn hooks() -> Hooks {
-    use odd::{batch, categories, delta, large_upload, outgoing, reply_in_thread, send_message, subscriptions};
+    use odd::{batch, categories, delta, large_upload, outgoing, reply_in_thread, rotate_secret, send_message, subscriptions};
     Hooks::new()
         .native("reply_in_thread", reply_in_thread::ReplyInThread)
         .native("send_message", send_message::SendMessage)
@@ -38,6 +38,7 @@ pub fn hooks() -> Hooks {
         .native("move_messages", batch::Bulk::Move)
         .delta(delta::MailDelta)
         .webhook(ClientState::default())
+        .rotator(rotate_secret::RotateSecret)
 }
 
 /// The connector with its inner layers, for programs with many connections: each call names its own in the context.

@@ -10,6 +10,7 @@ pub(crate) mod marker;
 pub(crate) mod notifications;
 pub(crate) mod outgoing;
 pub(crate) mod reply_in_thread;
+pub(crate) mod rotate_secret;
 pub(crate) mod send_message;
 pub(crate) mod subscriptions;
 pub(crate) mod threading;
