@@ -3,7 +3,7 @@
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
-use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use connector_core::{Error, ErrorKind};
 use serde::Serialize;
 
@@ -29,6 +29,18 @@ pub(crate) fn exit_code(error: &Error) -> u8 {
     }
 }
 
+/// A mistake in how a command was called that says itself what to do.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
 /// Prints an error with what to do about it, and gives its exit code.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
@@ -47,7 +59,8 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
         }
         None => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.downcast_ref::<connector_manifest::Diagnostics>().is_some() { USAGE } else { FAILED })
+            let usage = error.downcast_ref::<connector_manifest::Diagnostics>().is_some() || error.downcast_ref::<Usage>().is_some();
+            ExitCode::from(if usage { USAGE } else { FAILED })
         }
     }
 }
@@ -59,10 +72,22 @@ pub(crate) fn usage(error: clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
 }
 
+/// Text from elsewhere, which must not move the cursor or colour the terminal: control characters are shown, not obeyed. Line ends stay.
+fn tame(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut tamed, c| {
+        if c.is_control() && c != '\n' {
+            tamed.extend(c.escape_default())
+        } else {
+            tamed.push(c)
+        }
+        tamed
+    })
+}
+
 /// Prints pairs, one on a line: a record for people.
 pub(crate) fn record(pairs: &[(&str, String)]) -> Result<()> {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let lines = pairs.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name:<width$}  {value}\n"));
+    let lines = pairs.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name:<width$}  {}\n", tame(value)));
     text(&lines.collect::<String>())
 }
 
@@ -88,7 +113,21 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| tame(cell)));
+    }
+    // The first column is what people copy into the next command.
+    if let Some(first) = table.column_mut(0) {
+        first.set_constraint(ColumnConstraint::ContentWidth);
     }
     line(&table.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_elsewhere_is_shown_and_not_obeyed() {
+        assert_eq!(tame("read\u{1b}]0;pwn\u{7}\r\nwrite"), "read\\u{1b}]0;pwn\\u{7}\\r\nwrite");
+    }
 }

@@ -88,6 +88,7 @@ impl Setup {
 
     /// The same, saying what to do about a master key that is not there.
     pub(crate) async fn with_vault(&self, key: Key) -> Result<Runtime> {
+        self.tenant()?;
         let store = self.store()?;
         let builder = self.builder()?.store(store.clone());
         let builder = match self.vault(store, key).await? {
@@ -99,6 +100,7 @@ impl Setup {
 
     /// A runtime over the embedded store for looking at what is kept there. It opens no secret, so it needs no key.
     pub(crate) async fn bare(&self) -> Result<Runtime> {
+        self.tenant()?;
         Ok(self.builder()?.store(self.store()?).build().await?)
     }
 

@@ -236,13 +236,15 @@ async fn answers_that_do_not_belong_are_refused_with_a_page_in_plain_words() {
 async fn a_sign_in_starts_only_with_a_ticket_or_a_key_and_leads_nowhere_else() {
     let (_vendor, world) = world("me.read").await;
     let viewer = world.key("a", Role::Viewer, &["*"]).await;
-    let start = |key, path| world.send(Ask { method: "GET", path, key, ..Ask::default() });
-    assert_eq!(start(None, "/oauth/start/acme").await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(start(Some("ck_nobody"), "/oauth/start/acme").await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(start(Some(&viewer), "/oauth/start/acme").await.status, StatusCode::BAD_REQUEST);
+    async fn start(world: &World, key: Option<&str>, path: &str) -> Answer {
+        world.send(Ask { method: "GET", path, key, ..Ask::default() }).await
+    }
+    assert_eq!(start(&world, None, "/oauth/start/acme").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(start(&world, Some("ck_nobody"), "/oauth/start/acme").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(start(&world, Some(&viewer), "/oauth/start/acme").await.status, StatusCode::BAD_REQUEST);
     let operator = world.key("a", Role::Operator, &["*"]).await;
     for next in ["https://evil.example", "//evil.example", "/%5Cevil.example", "javascript:alert(1)"] {
-        let answer = start(Some(&operator), &format!("/oauth/start/acme?connection=acme-a&next={next}")).await;
+        let answer = start(&world, Some(&operator), &format!("/oauth/start/acme?connection=acme-a&next={next}")).await;
         assert!(answer.status.is_client_error(), "{next}: {}", answer.body);
     }
     let unknown = world.post(&operator, "/api/v1/connect/acmee", json!({})).await;

@@ -323,3 +323,23 @@ fn a_tenant_that_the_configuration_does_not_know_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("did you mean `acme`?"), "{}", stderr(&output));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_running_hub_writes_no_core() {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::Stdio,
+    };
+    let hub = Hub::new();
+    let mut child = hub.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let listens = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("the hub listens on")));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(listens.is_some(), "it did not start");
+    let limits = limits.unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+}

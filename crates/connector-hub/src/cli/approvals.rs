@@ -7,12 +7,7 @@ use clap::Subcommand;
 use connector_runtime::{Approval, ApprovalState, Role};
 
 use super::person;
-use crate::{
-    output::{self, NOTHING},
-    setup::Setup,
-    trail::Act,
-    when,
-};
+use crate::{output, setup::Setup, trail::Act, when};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApprovalsCommand {
@@ -52,9 +47,9 @@ pub(super) async fn run(setup: &Setup, command: ApprovalsCommand, as_json: bool)
             } else if all.is_empty() {
                 output::line("no approvals")?;
             } else {
-                output::table(&["id", "state", "tool", "connection", "asked by", "until (UTC)"], all.iter().map(row))?;
+                output::table(&["id", "state", "tool", "asked by", "until"], all.iter().map(row))?;
             }
-            return Ok(if all.is_empty() && !as_json { ExitCode::from(NOTHING) } else { ExitCode::SUCCESS });
+            return Ok(ExitCode::SUCCESS);
         }
         ApprovalsCommand::Show { id } => runtime.approval(&tenant, &id).await?,
         ApprovalsCommand::Approve { id } => {
@@ -81,9 +76,9 @@ fn row(approval: &Approval) -> Vec<String> {
         approval.id.clone(),
         state(approval).to_owned(),
         approval.tool.clone(),
-        approval.connection.clone(),
         approval.requester.clone(),
-        when::shown(Some(approval.expires_at * 1_000)),
+        // A quarter of an hour needs no date.
+        when::shown(Some(approval.expires_at * 1_000)).get(11..).unwrap_or_default().to_owned(),
     ]
 }
 

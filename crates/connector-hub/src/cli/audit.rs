@@ -44,12 +44,12 @@ pub(super) async fn run(setup: &Setup, command: AuditCommand, as_json: bool) -> 
     match command {
         AuditCommand::Tail { limit, operation, connection } => {
             let records = runtime.audit_tail(&tenant, AuditFilter { operation, connection, limit: limit.max(1), ..AuditFilter::default() }).await?;
-            list(&records, as_json, "no records")
+            list(&records, as_json, "no records", ExitCode::SUCCESS)
         }
         AuditCommand::WhoUsed { credential, limit } => {
             let records = runtime.who_used(&tenant, &credential, limit.max(1)).await?;
             let nobody = format!("nobody used `{}`", connector_core::redact::printable(&credential, 80));
-            list(&records, as_json, &nobody)
+            list(&records, as_json, &nobody, ExitCode::from(NOTHING))
         }
         AuditCommand::Verify => {
             let report = runtime.store().audit_verify(&tenant).await?;
@@ -69,14 +69,14 @@ pub(super) async fn run(setup: &Setup, command: AuditCommand, as_json: bool) -> 
     }
 }
 
-fn list(records: &[StoredAudit], as_json: bool, nothing: &str) -> Result<ExitCode> {
+fn list(records: &[StoredAudit], as_json: bool, nothing: &str, code: ExitCode) -> Result<ExitCode> {
     if as_json {
         output::json(&records)?;
         return Ok(ExitCode::SUCCESS);
     }
     if records.is_empty() {
         output::line(nothing)?;
-        return Ok(ExitCode::from(NOTHING));
+        return Ok(code);
     }
     output::table(&["no.", "when (UTC)", "who", "operation", "connection", "credential", "outcome"], records.iter().map(row))?;
     Ok(ExitCode::SUCCESS)

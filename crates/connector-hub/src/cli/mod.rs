@@ -22,9 +22,9 @@ use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode
 
 use anyhow::Result;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use connector_core::{Actor, Error};
+use connector_core::Actor;
 
-use crate::{demo, setup::Setup};
+use crate::{demo, output, setup::Setup};
 
 /// Link programs, teams and AI agents to the systems a company runs on.
 #[derive(Debug, Parser)]
@@ -37,6 +37,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
@@ -199,7 +200,7 @@ pub(crate) fn confirmed(yes: bool, question: &str) -> Result<bool> {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Error::invalid(format!("{question} This cannot be taken back; add --yes")).into());
+        return Err(output::Usage(format!("{question} This cannot be taken back; add --yes")).into());
     }
     eprint!("{question} This cannot be taken back. Type yes to go on: ");
     let mut answer = String::new();

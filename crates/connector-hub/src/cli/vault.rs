@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Subcommand;
-use connector_core::{Actor, Error, ErrorKind};
+use connector_core::Actor;
 use connector_vault::{
     Unreadable, Vault,
     key::{LocalKey, MasterKey as _},
@@ -16,7 +16,7 @@ use connector_vault::{
 
 use super::person;
 use crate::{
-    output::{self, FAILED},
+    output::{self, FAILED, NOTHING},
     setup::{Key, Setup},
     trail::Act,
 };
@@ -41,9 +41,10 @@ pub(super) async fn run(setup: &Setup, command: VaultCommand, as_json: bool) -> 
         return new_key(file.as_deref());
     }
     let runtime = setup.with_vault(Key::IfThere).await?;
-    let vault = runtime
-        .vault()
-        .ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no vault yet: nothing was ever kept in it; `credentials set NAME` starts one"))?;
+    let Some(vault) = runtime.vault() else {
+        eprintln!("there is no vault yet: nothing was ever kept in it; `credentials set NAME` starts one");
+        return Ok(ExitCode::from(NOTHING));
+    };
     match command {
         VaultCommand::Verify => verify(vault, as_json).await,
         VaultCommand::RotateKey => {

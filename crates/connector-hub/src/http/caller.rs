@@ -53,6 +53,11 @@ impl Caller {
         Err(Error::new(ErrorKind::NotFound, format!("there is no workspace `{asked}`")))
     }
 
+    /// The workspaces the key is good for, or `*`.
+    pub(super) fn workspaces(&self) -> &[String] {
+        &self.0.workspaces
+    }
+
     /// Whether the key is good for this workspace.
     pub(super) fn is_in(&self, workspace: &str) -> bool {
         self.0.workspaces.iter().any(|granted| granted == "*" || granted == workspace)

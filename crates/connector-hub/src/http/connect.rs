@@ -5,7 +5,10 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use connector_core::{Error, ErrorKind, Result};
+use connector_core::{
+    Error, ErrorKind, Result,
+    spec::{AuthSpec, OAuth2Flow},
+};
 use connector_runtime::{CredentialReport, Disconnected, ScopeDiff, ScopeReport};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -68,6 +71,11 @@ pub(super) async fn link(
     let spec = registry.require(&connector)?.spec();
     for tool in &ask.tools {
         spec.require(tool)?;
+    }
+    let signs_in = |auth: &AuthSpec| matches!(auth, AuthSpec::OAuth2(oauth2) if oauth2.flow == OAuth2Flow::AuthorizationCode);
+    if !spec.auth.iter().any(signs_in) {
+        let message = format!("`{connector}` takes keys and has no sign-in; keep them with POST /api/v1/credentials");
+        return Err(Error::new(ErrorKind::Unsupported, message).into());
     }
     if let Some(connection) = &ask.connection {
         app.runtime().connection(caller.tenant(), connection)?;

@@ -28,8 +28,8 @@ pub(super) struct Set {
     fields: BTreeMap<String, Secret>,
     connector: Option<String>,
     scheme: Option<String>,
-    #[serde(default)]
-    workspaces: Vec<String>,
+    /// Those of the key if not said.
+    workspaces: Option<Vec<String>>,
     #[serde(default)]
     scopes: Vec<String>,
     owner: Option<String>,
@@ -73,7 +73,8 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
 
 pub(super) async fn set(State(app): State<App>, caller: Caller, Body(body): Body<Set>) -> Result<(StatusCode, Json<CredentialInfo>), Problem> {
     check_name(&body.name)?;
-    caller.may_give(&body.workspaces)?;
+    let workspaces = body.workspaces.unwrap_or_else(|| caller.workspaces().to_vec());
+    caller.may_give(&workspaces)?;
     if let Some(connector) = &body.connector {
         app.runtime().registry().require(connector)?;
     }
@@ -88,7 +89,7 @@ pub(super) async fn set(State(app): State<App>, caller: Caller, Body(body): Body
         fields: open(body.fields),
         scheme: body.scheme.map(Into::into),
         connector: body.connector,
-        workspaces: body.workspaces,
+        workspaces,
         scopes: body.scopes,
         owner: body.owner,
         expires_at: body.expires.as_deref().map(when::date).transpose()?,

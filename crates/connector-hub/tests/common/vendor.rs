@@ -45,7 +45,7 @@ tools:
     scopes: [things.write]
     params: [ { name: name, type: string, required: true, doc: Its name. } ]
     body: { name: "{name}" }
-    approval: required
+    approval_required: true
     example: { args: { name: x }, reply: { id: "8" } }
 "#;
 

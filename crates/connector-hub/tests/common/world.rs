@@ -70,13 +70,22 @@ impl World {
         let mut yaml = format!("public_url: {PUBLIC}\negress: {{ allow_loopback: true }}\npolicy: {{ writes: approve }}\nconnections:\n");
         for tenant in ["a", "b"] {
             yaml += &format!("  acme-{tenant}: {{ connector: acme, tenant: {tenant}, base_url: \"{acme}\", egress_allow: [loopback] }}\n");
-            yaml += &format!("  hubspot-{tenant}: {{ connector: hubspot, tenant: {tenant}, credential: {{ token: \"${{TOKEN}}\" }} }}\n");
-            yaml += &format!(
-                "  cmdb-{tenant}: {{ connector: cmdb, tenant: {tenant}, base_url: \"https://cmdb.example.com\", settings: {{ profile: netbox }}, credential: {{ token: \"${{TOKEN}}\" }} }}\n"
-            );
-            yaml += &format!(
-                "  msgraph-{tenant}: {{ connector: msgraph, tenant: {tenant}, settings: {{ tenant_id: t, mailbox: \"m@example.com\" }}, credential: {{ client_id: c, client_secret: \"${{TOKEN}}\" }} }}\n"
-            );
+            for built in connectors::builtins() {
+                let manifest = (built.manifest)();
+                let fields = manifest.auth.first().map(|auth| auth.fields()).unwrap_or_default();
+                let fields: Vec<String> = fields.iter().map(|(name, _)| format!("{name}: \"${{TOKEN}}\"")).collect();
+                let settings = match built.id {
+                    "cmdb" => "profile: netbox",
+                    "msgraph" => "tenant_id: t, mailbox: \"m@example.com\"",
+                    _ => "",
+                };
+                yaml += &format!(
+                    "  {id}-{tenant}: {{ connector: {id}, tenant: {tenant}, base_url: \"https://{id}.example.com\", settings: {{ {settings} }}, \
+                     credential: {{ {} }} }}\n",
+                    fields.join(", "),
+                    id = built.id,
+                );
+            }
         }
         let mut config = HubConfig::parse("hub.yaml", &yaml).unwrap();
         config.manifests = vec![manifest];

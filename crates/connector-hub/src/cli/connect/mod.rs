@@ -8,13 +8,18 @@ use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::Args;
 use connector_core::{
-    Error, TenantId,
+    Error, ErrorKind, TenantId,
     spec::{AuthSpec, OAuth2Flow},
 };
 use connector_runtime::{ConnectAsk, ConnectReport, Role, Runtime};
+use connector_vault::NewCredential;
 use serde_json::json;
 
-use super::{confirmed, fields::Sources, person};
+use super::{
+    confirmed,
+    fields::{Sources, Values},
+    person,
+};
 use crate::{
     keys::random,
     output::{self, FAILED},
@@ -69,14 +74,6 @@ pub(super) async fn run(setup: &Setup, args: ConnectArgs, as_json: bool) -> Resu
     for tool in &args.tools {
         spec.require(tool)?;
     }
-    let auth = choose(&spec.auth, &args)?;
-    let Some(auth) = auth else {
-        eprintln!("`{}` needs no credential: there is nothing to connect", args.connector);
-        return Ok(ExitCode::SUCCESS);
-    };
-    let way = way(auth);
-    // What can be wrong with the keys is said before the vault makes one.
-    let runtime = setup.with_vault(Key::MakeIfMissing).await?;
     let ask = ConnectAsk {
         tenant: setup.tenant()?,
         session: hex::encode(random::<32>()?),
@@ -89,10 +86,25 @@ pub(super) async fn run(setup: &Setup, args: ConnectArgs, as_json: bool) -> Resu
         redirect_uri: String::new(),
         next: None,
     };
+    let found = setup.with_vault(Key::IfThere).await?;
+    let kept = kept_scheme(&found, &ask).await?;
+    let Some(auth) = choose(&spec.auth, &args, kept.as_deref())? else {
+        eprintln!("`{}` needs no credential: there is nothing to connect", args.connector);
+        return Ok(ExitCode::SUCCESS);
+    };
+    let way = way(auth);
+    // Everything that can be wrong is found before the vault, and with it a master key, is made.
     let report = match way {
-        Way::Keys => keys(&runtime, ask, auth, &args.sources).await?,
+        Way::Keys => {
+            let values = keys(&ask, auth, &args)?;
+            setup.with_vault(Key::MakeIfMissing).await?.connect_with(ask, values).await?
+        }
         Way::Browser | Way::Device => {
-            client(&runtime, &ask, auth, &args, setup).await?;
+            let app = app(&found, &ask, auth, &args).await?;
+            let runtime = setup.with_vault(Key::MakeIfMissing).await?;
+            if let Some(values) = app {
+                keep_app(&runtime, &ask, auth, values).await?;
+            }
             if way == Way::Device {
                 device(&runtime, ask, as_json).await?
             } else {
@@ -103,8 +115,19 @@ pub(super) async fn run(setup: &Setup, args: ConnectArgs, as_json: bool) -> Resu
     show(&report, as_json)
 }
 
-/// The scheme: the one named, the device's, or a person's consent before anything else.
-fn choose<'a>(schemes: &'a [AuthSpec], args: &ConnectArgs) -> Result<Option<&'a AuthSpec>> {
+/// How the credential that is kept already is meant, so that connecting again is connecting the same way.
+async fn kept_scheme(runtime: &Runtime, ask: &ConnectAsk) -> Result<Option<String>> {
+    let Some(vault) = runtime.vault() else { return Ok(None) };
+    match vault.show(&ask.tenant, &credential_name(runtime, ask)?).await {
+        Ok(info) => Ok(info.scheme.map(|scheme| scheme.to_string())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The scheme: the one named, the device's, the one that fits the keys given, the one that is kept; else a sign-in where its app is known or
+/// only a sign-in has a use for what was said, and keys where not.
+fn choose<'a>(schemes: &'a [AuthSpec], args: &ConnectArgs, kept: Option<&str>) -> Result<Option<&'a AuthSpec>> {
     let real = || schemes.iter().filter(|auth| **auth != AuthSpec::None);
     let flow = |wanted: OAuth2Flow| real().find(|auth| matches!(auth, AuthSpec::OAuth2(spec) if spec.flow == wanted));
     let named = |wanted: &str| real().find(|auth| auth.kind() == wanted || matches!(auth, AuthSpec::OAuth2(spec) if spec.flow.as_str() == wanted));
@@ -131,7 +154,17 @@ fn choose<'a>(schemes: &'a [AuthSpec], args: &ConnectArgs) -> Result<Option<&'a 
             return Ok(Some(auth));
         }
     }
-    Ok(flow(OAuth2Flow::AuthorizationCode).or_else(|| flow(OAuth2Flow::DeviceCode)).or_else(|| real().next()))
+    if let Some(auth) = kept.and_then(named) {
+        return Ok(Some(auth));
+    }
+    let consent = flow(OAuth2Flow::AuthorizationCode).or_else(|| flow(OAuth2Flow::DeviceCode));
+    let keys = real().find(|auth| way(auth) == Way::Keys);
+    // What only a sign-in has a use for, or the app it needs, says that one is meant.
+    let meant = !args.tools.is_empty() || !args.scopes.is_empty() || args.no_browser || args.port != 0;
+    Ok(match consent {
+        Some(consent) if meant || keys.is_none() || in_environment(consent) => Some(consent),
+        _ => keys,
+    })
 }
 
 fn way(auth: &AuthSpec) -> Way {
@@ -142,40 +175,49 @@ fn way(auth: &AuthSpec) -> Way {
     }
 }
 
-/// Makes sure that the vault or the environment has the id and secret of the app at the vendor, which every sign-in needs.
-async fn client(runtime: &Runtime, ask: &ConnectAsk, auth: &AuthSpec, args: &ConnectArgs, setup: &Setup) -> Result<()> {
-    let in_environment = |variable: Option<&str>| variable.and_then(|name| std::env::var(name).ok()).is_some_and(|value| !value.is_empty());
+/// Whether the environment has everything a scheme needs.
+fn in_environment(auth: &AuthSpec) -> bool {
+    let set = |variable: Option<&str>| variable.and_then(|name| std::env::var(name).ok()).is_some_and(|value| !value.is_empty());
+    auth.fields().iter().all(|(_, variable)| set(*variable))
+}
+
+/// The id and secret of the app at the vendor, which every sign-in needs, if neither the vault nor the environment has them.
+async fn app(runtime: &Runtime, ask: &ConnectAsk, auth: &AuthSpec, args: &ConnectArgs) -> Result<Option<Values>> {
     let fields = auth.fields();
     let given = !args.sources.is_empty();
-    if !given && (fields.iter().all(|(_, variable)| in_environment(*variable)) || has_client(runtime, ask, &fields).await?) {
-        return Ok(());
+    if !given && (in_environment(auth) || has_client(runtime, ask, &fields).await?) {
+        return Ok(None);
     }
+    let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
     if !given && !std::io::stdin().is_terminal() {
         let variables: Vec<&str> = fields.iter().filter_map(|(_, variable)| *variable).collect();
-        let environment = if variables.is_empty() { String::new() } else { format!(" or set {}", variables.join(" and ")) };
-        let names: Vec<String> = fields.iter().map(|(name, _)| format!("--field {name}")).collect();
-        return Err(Error::config(format!(
-            "signing in needs the app that was registered with the vendor: give {} with the values on standard input{environment}",
+        let environment = if variables.is_empty() { String::new() } else { format!(", or set {}", variables.join(" and ")) };
+        let names: Vec<String> = names.iter().map(|name| format!("--field {name}")).collect();
+        return Err(output::Usage(format!(
+            "signing in needs the app that was registered with the vendor: add {} and give the values on standard input{environment}",
             names.join(" ")
         ))
         .into());
     }
-    eprintln!("The app that was registered with the vendor (`describe {}` says how to make one):", args.connector);
-    let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-    let values = args.sources.read(&names)?;
+    if !given {
+        eprintln!("The app that was registered with the vendor (`describe {}` says how to make one):", args.connector);
+    }
+    Ok(Some(args.sources.read(&names)?))
+}
+
+async fn keep_app(runtime: &Runtime, ask: &ConnectAsk, auth: &AuthSpec, values: Values) -> Result<()> {
     let name = credential_name(runtime, ask)?;
     let vault = runtime.vault().ok_or_else(|| Error::config("there is no vault"))?;
     let scheme = if let AuthSpec::OAuth2(spec) = auth { spec.flow.as_str() } else { auth.kind() };
-    let new = connector_vault::NewCredential {
+    let new = NewCredential {
         fields: values,
         scheme: Some(scheme.into()),
-        connector: Some(args.connector.clone()),
+        connector: Some(ask.connector.clone()),
         workspaces: vec!["*".into()],
-        ..connector_vault::NewCredential::default()
+        ..NewCredential::default()
     };
-    let tenant = setup.tenant()?;
-    let act = Act { tenant: &tenant, actor: &ask.actor, operation: "credentials.set", subject: &name, on_credential: true };
-    act.recorded(runtime.store(), vault.set(&tenant, &name, new)).await?;
+    let act = Act { tenant: &ask.tenant, actor: &ask.actor, operation: "credentials.set", subject: &name, on_credential: true };
+    act.recorded(runtime.store(), vault.set(&ask.tenant, &name, new)).await?;
     Ok(())
 }
 
@@ -184,7 +226,7 @@ async fn has_client(runtime: &Runtime, ask: &ConnectAsk, fields: &[(&str, Option
     let Some(vault) = runtime.vault() else { return Ok(false) };
     match vault.show(&ask.tenant, &name).await {
         Ok(info) => Ok(fields.iter().all(|(field, _)| info.fields.iter().any(|has| has == field))),
-        Err(error) if error.kind() == connector_core::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             // The configuration may bring it; the runtime knows and says so itself.
             Ok(runtime.connections().iter().any(|one| is_meant(one, ask) && one.credential.as_deref() == Some(name.as_str()))
                 && configured(runtime, ask).await)
@@ -221,13 +263,17 @@ fn credential_name(runtime: &Runtime, ask: &ConnectAsk) -> Result<String> {
     Ok(meant.map_or_else(|| ask.connector.clone(), |one| one.credential.as_deref().unwrap_or(one.id.as_str()).to_owned()))
 }
 
-async fn keys(runtime: &Runtime, ask: ConnectAsk, auth: &AuthSpec, sources: &Sources) -> Result<ConnectReport> {
+fn keys(ask: &ConnectAsk, auth: &AuthSpec, args: &ConnectArgs) -> Result<Values> {
     let names: Vec<&str> = auth.fields().into_iter().map(|(name, _)| name).collect();
-    if sources.is_empty() && std::io::stdin().is_terminal() {
+    let asked = args.sources.is_empty();
+    if asked && std::io::stdin().is_terminal() {
         eprintln!("{}: {}", ask.connector, auth.label());
     }
-    let values = sources.read(&names)?;
-    Ok(runtime.connect_with(ask, values).await?)
+    let hint = |error: Error| {
+        let others = "`--scheme authorization_code` signs in with a browser instead, where the connector can";
+        if asked { anyhow::Error::from(output::Usage(format!("{}: {}; {others}", auth.label(), error.message()))) } else { error.into() }
+    };
+    args.sources.read(&names).map_err(hint)
 }
 
 async fn device(runtime: &Runtime, ask: ConnectAsk, as_json: bool) -> Result<ConnectReport> {
@@ -249,7 +295,8 @@ fn show(report: &ConnectReport, as_json: bool) -> Result<ExitCode> {
     if as_json {
         output::json(report)?;
     } else {
-        eprintln!("`{}` is connected", report.connection);
+        let state = if report.checked.is_some() { "kept, but the first call over it did not work" } else { "connected" };
+        eprintln!("`{}` is {state}", report.connection);
         let granted = if report.granted.is_empty() { "the vendor does not say".to_owned() } else { report.granted.join(", ") };
         output::record(&[
             ("connection", report.connection.clone()),
@@ -258,7 +305,7 @@ fn show(report: &ConnectReport, as_json: bool) -> Result<ExitCode> {
             ("granted", granted),
             ("not granted", report.missing.join(", ")),
             ("cannot work", report.unusable_tools.join(", ")),
-            ("first call", report.checked.as_ref().map_or_else(|| "worked, or there is none to make".to_owned(), |why| format!("failed: {why}"))),
+            ("first call", report.checked.as_ref().map_or_else(|| "worked".to_owned(), |why| format!("failed: {why}"))),
             ("note", report.note.clone().unwrap_or_default()),
         ])?;
         if !report.missing.is_empty() {
