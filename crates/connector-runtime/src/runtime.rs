@@ -26,6 +26,7 @@ use crate::{
     cache::Cache,
     canonical,
     config::Env,
+    connection::Linked,
     credentials::Credentials,
     events::Teller,
     outbox,
@@ -37,6 +38,9 @@ use crate::{
     stack::{Next, Shared, Stage},
     stats::{Stats, one},
 };
+
+/// What a check is called in the audit of secrets.
+const CHECK: &str = "connection.check";
 
 /// The governed call path around any connectors. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -156,16 +160,33 @@ impl Runtime {
     /// What that call reports; [`ErrorKind::NotFound`] if there is no such connection.
     pub async fn check(&self, tenant: &TenantId, id: &str) -> Result<()> {
         let inner = &self.0;
-        let (connection, connector) = {
+        let (linked, connector) = {
             let catalogue = inner.shared.catalogue.load();
-            let connection = catalogue.connections.of(tenant, id)?.connection.clone();
-            (connection.clone(), catalogue.registry.require(&connection.connector)?.clone())
+            let linked = catalogue.connections.of(tenant, id)?.clone();
+            let connector = catalogue.registry.require(&linked.connection.connector)?.clone();
+            (linked, connector)
         };
+        let connection = linked.connection.clone();
+        let cx = connector_core::CallCx::new(connection.clone()).with_workspace(self.granted_workspace(&linked).await).with_operation(CHECK);
         let start = inner.shared.clock.now();
-        let result = connector.lifecycle(&connector_core::CallCx::new(connection.clone()), Lifecycle::Check).await;
+        let result = connector.lifecycle(&cx, Lifecycle::Check).await;
         let took = inner.shared.clock.now().saturating_duration_since(start);
         inner.shared.monitor.record(&connection, took, result.as_ref().err());
         result
+    }
+
+    /// A workspace that may use both the connection and its credential: what is done for no workspace in particular is done for that one.
+    async fn granted_workspace(&self, linked: &Linked) -> WorkspaceId {
+        let named = |workspaces: &[String]| workspaces.iter().find(|workspace| *workspace != "*").map(WorkspaceId::from);
+        if let Some(workspace) = named(&linked.workspaces) {
+            return workspace;
+        }
+        let (Some(vault), Some(name)) = (self.vault(), &linked.connection.credential) else { return WorkspaceId::default() };
+        match vault.show(&linked.connection.tenant, name).await {
+            Ok(info) if !info.workspaces.iter().any(|workspace| workspace == "*") => named(&info.workspaces).unwrap_or_default(),
+            // Granted to all, or none of the vault's; what is wrong with it the check itself tells.
+            _ => WorkspaceId::default(),
+        }
     }
 
     /// Takes a webhook delivery. A connector, workspace or webhook that does not exist is answered 404, whatever the delivery holds.

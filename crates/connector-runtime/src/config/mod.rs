@@ -262,7 +262,9 @@ impl HubConfig {
                     found.push((format!("{key}.webhook.secrets[{at}]"), plain_secret(&format!("{id}_webhook_secret"))));
                 }
             }
-            for setting in connection.settings.keys().filter(|name| connector_core::redact::is_secret_name(name)) {
+            // `auth` names a scheme; it only sounds like a secret.
+            let secret = |name: &str| name != connector_http::AUTH_SETTING && connector_core::redact::is_secret_name(name);
+            for setting in connection.settings.keys().filter(|name| secret(name)) {
                 let message = "a secret does not belong into settings, which are shown and logged; put it under `credential`";
                 found.push((format!("{key}.settings.{setting}"), message.into()));
             }

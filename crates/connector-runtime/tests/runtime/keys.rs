@@ -52,6 +52,25 @@ async fn another_process_sees_a_new_connection_at_its_next_look() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_of_one_workspace_is_proven_for_that_workspace() {
+    let world = World::new();
+    let mut config = hub();
+    config.connections.get_mut("main").unwrap().workspaces = vec!["sales".into()];
+    let runtime = world.runtime(config).await;
+    world.vendor.accept("good-canary");
+    let report = runtime.connect_with(ask("acme"), secrets([("token", "good-canary")])).await.unwrap();
+    assert_eq!(report.checked, None);
+    let vault = runtime.vault().unwrap();
+    assert_eq!(vault.show(&"acme".into(), "main").await.unwrap().workspaces, ["sales"]);
+    assert_eq!(value(&runtime, call("crm_list", json!({})).workspace("sales")).await["id"], "1");
+    // Both must say yes, and a credential that is not granted looks like one that is not there.
+    vault.grant(&"acme".into(), "main", vec!["support".into()]).await.unwrap();
+    tokio::time::advance(std::time::Duration::from_secs(2)).await;
+    let error = runtime.call(call("crm_list", json!({})).workspace("sales")).await.unwrap_err();
+    assert!(error.message().contains("there is no credential `main`"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_is_refused_is_stored_and_told() {
     let world = World::new();
     let runtime = world.runtime(hub()).await;
