@@ -169,10 +169,13 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     if let Some((_, verifier)) = form_urlencoded::parse(body.as_bytes()).find(|(name, _)| name == "code_verifier") {
         shared.verifiers.lock().unwrap_or_else(PoisonError::into_inner).push(verifier.into_owned());
     }
-    let said = repeat(&shared.tokens, &parts.headers, &parts.uri.to_string(), &body);
+    let turn = *shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+    let single = single(&shared.tokens, &parts.headers, &body, usize::try_from(turn).unwrap_or(0));
+    // The one secret first: most people and programs show no more than the beginning.
+    let said = format!("wrong credential '{single}'; {}", repeat(&shared.tokens, &parts.headers, &parts.uri.to_string(), &body));
     if is_token {
         return match mode {
-            Mode::TokenRefused => fault(StatusCode::BAD_REQUEST, &said),
+            Mode::TokenRefused => fault(StatusCode::BAD_REQUEST, &said, &single),
             Mode::TokenGarbage => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], format!("{{\"access\": \"{said}")).into_response(),
             Mode::Silent => silence().await,
             _ => axum::Json(json!({
@@ -189,9 +192,9 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             if reply.is_null() { status.into_response() } else { (status, axum::Json(reply)).into_response() }
         }
-        Mode::Invalid => fault(StatusCode::BAD_REQUEST, &said),
-        Mode::Unauthorized => fault(StatusCode::UNAUTHORIZED, &said),
-        Mode::Broken => fault(StatusCode::INTERNAL_SERVER_ERROR, &said),
+        Mode::Invalid => fault(StatusCode::BAD_REQUEST, &said, &single),
+        Mode::Unauthorized => fault(StatusCode::UNAUTHORIZED, &said, &single),
+        Mode::Broken => fault(StatusCode::INTERNAL_SERVER_ERROR, &said, &single),
         Mode::Page => {
             let page = format!("<html><head><title>{said}</title></head><body><pre>{said}</pre></body></html>");
             (StatusCode::OK, [(header::CONTENT_TYPE, "text/html")], page).into_response()
@@ -228,12 +231,28 @@ fn repeat(tokens: &Tokens, headers: &http::HeaderMap, uri: &str, body: &str) -> 
     said
 }
 
-/// An error in the shapes of all vendors at once, each with everything in it.
-fn fault(status: StatusCode, said: &str) -> Response {
+/// One of the secrets that were sent, alone, each in its turn.
+fn single(tokens: &Tokens, headers: &http::HeaderMap, body: &str, turn: usize) -> String {
+    let mut all = vec![tokens.echoed.clone()];
+    for name in ["authorization", "x-api-key"] {
+        let Some(value) = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()) else { continue };
+        if let Some(decoded) = value.strip_prefix("Basic ").and_then(|basic| STANDARD.decode(basic).ok()) {
+            let decoded = String::from_utf8_lossy(&decoded).into_owned();
+            all.push(decoded.split_once(':').map_or(decoded.clone(), |(_, password)| password.to_owned()));
+        }
+        all.push(value.split_once(' ').map_or(value.clone(), |(_, token)| token.to_owned()));
+    }
+    let secret = |name: &str| matches!(name, "client_secret" | "refresh_token" | "code" | "code_verifier" | "assertion");
+    all.extend(form_urlencoded::parse(body.as_bytes()).filter(|(name, _)| secret(name)).map(|(_, value)| value.into_owned()));
+    all.swap_remove(turn % all.len())
+}
+
+/// An error in the shapes of all vendors at once: everything in its words, one secret where a code or an id belongs.
+fn fault(status: StatusCode, said: &str, single: &str) -> Response {
     let body = json!({
-        "message": said, "detail": said, "title": said, "error_description": said, "category": "VALIDATION_ERROR", "correlationId": said,
-        "status": "error", "errors": [{ "message": said, "code": said, "detail": said, "context": { "was": [said] } }],
-        "error": { "code": "BadRequest", "message": said, "detail": said, "innerError": { "code": said, "message": said, "request-id": said } },
+        "message": said, "detail": said, "title": said, "error_description": said, "category": "VALIDATION_ERROR", "correlationId": single, "code": single,
+        "status": "error", "errors": [{ "message": said, "code": single, "detail": said, "context": { "was": [said] } }],
+        "error": { "code": "BadRequest", "message": said, "detail": said, "innerError": { "code": single, "message": said, "request-id": single } },
         "non_field_errors": [said],
     });
     // An OAuth error is a text, a vendor's an object: which one is looked at depends on who looks.

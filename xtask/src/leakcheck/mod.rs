@@ -135,6 +135,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         let done = catalogue::run(dir.path(), &secrets, &hostile, &sinks).await;
         std::panic::set_hook(hook);
         let done = done.context("the catalogue in this process")?;
+        eprintln!("the catalogue took {} s", began.elapsed().as_secs());
         sinks.add("metrics", metrics.render());
         sinks.database(&dir.path().join("catalogue.db"))?;
 
