@@ -316,7 +316,7 @@ async fn what_does_not_unwrap_is_invalid_and_what_is_set_up_wrong_is_config() {
     }
     // What cannot be a ciphertext is not sent.
     let (script, key) = transit([]);
-    for wrong in [&b""[..], b"AAAA", b"\xff\xfe", b"vault:"] {
+    for wrong in [&b""[..], b"AAAA", b"\xff\xfe", b"vault:", b"vault:v0:AAAA", b"vault:v01:AAAA", b"vault:v1:", b"vault:v1:AA\nAA", b"vault:v1:AAA"] {
         assert_eq!(key.unwrap(wrong, &binding(&tenant)).await.unwrap_err().kind(), ErrorKind::Invalid);
     }
     assert!(script.seen().is_empty());

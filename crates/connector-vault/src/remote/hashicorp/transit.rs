@@ -7,6 +7,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use connector_core::{Error, ErrorKind, Result};
 use http::{Method, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -87,12 +88,12 @@ impl MasterKey for TransitKey {
             _ => {}
         }
         let sealed = serde_json::from_slice::<Sealed>(answer.body()).ok().map(|sealed| sealed.data.ciphertext);
-        let sealed = sealed.filter(|text| text.starts_with(PREFIX)).ok_or_else(|| self.client.odd("a transit engine"))?;
+        let sealed = sealed.filter(|text| is_sealed(text)).ok_or_else(|| self.client.odd("a transit engine"))?;
         Ok(sealed.into_bytes())
     }
 
     async fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Result<DataKey> {
-        let ciphertext = std::str::from_utf8(wrapped).ok().filter(|text| text.starts_with(PREFIX)).ok_or_else(|| self.damaged())?;
+        let ciphertext = std::str::from_utf8(wrapped).ok().filter(|text| is_sealed(text)).ok_or_else(|| self.damaged())?;
         let bound = encoded(&binding.associated(DATA_KEY));
         let answer = self.post("decrypt", json_body(&Decrypt { ciphertext, associated_data: &bound })?).await?;
         match answer.status {
@@ -114,8 +115,13 @@ impl MasterKey for TransitKey {
     }
 }
 
-/// How a transit ciphertext starts; a version and `:` follow.
-const PREFIX: &str = "vault:v";
+/// Whether this is a transit ciphertext in the one form engines write. They read others too (`v0` as `v1`, base64 with line ends in it),
+/// but a wrapped key that was changed must not open, not even to the same key.
+fn is_sealed(text: &str) -> bool {
+    let Some((version, sealed)) = text.strip_prefix("vault:v").and_then(|rest| rest.split_once(':')) else { return false };
+    let is_version = !version.starts_with('0') && (1..=10).contains(&version.len()) && version.bytes().all(|byte| byte.is_ascii_digit());
+    is_version && !sealed.is_empty() && BASE64.decode(sealed).is_ok()
+}
 
 #[derive(Serialize)]
 struct Encrypt<'a> {
