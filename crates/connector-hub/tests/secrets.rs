@@ -266,6 +266,44 @@ fn scopes_of_tools_are_the_least_and_typos_are_told() {
     assert!(stderr(&typo).contains("did you mean"), "{}", stderr(&typo));
 }
 
+/// A dead letter and an event of this tenant, as a running hub would leave them.
+fn left_behind(hub: &Hub, tenant: &str) -> (String, String) {
+    use connector_core::{
+        ErrorKind, TenantId, WorkspaceId,
+        state::{EventFilter, EventLog as _, JobError, JobQueue as _, NewEvent, NewJob},
+    };
+    let store = connector_state::SqliteState::open(hub.dir.path().join(".connectors/connectors.db")).unwrap();
+    let (tenant, workspace) = (TenantId::from(tenant), WorkspaceId::default());
+    let job = NewJob {
+        tenant: tenant.clone(),
+        workspace: workspace.clone(),
+        queue: "outbox".into(),
+        subject: "hubspot_create_contact".into(),
+        key: None,
+        order_key: None,
+        payload: "{}".into(),
+        not_before: 0,
+        max_attempts: 1,
+    };
+    let event = NewEvent {
+        tenant: tenant.clone(),
+        workspace,
+        connector: "hubspot".into(),
+        event_id: "e1".into(),
+        event_type: "contact.created".into(),
+        order_key: None,
+        flags: Vec::new(),
+        payload: "{}".into(),
+        received_at: 1,
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let letter = store.bury_new(job, JobError { kind: ErrorKind::Timeout, message: "no answer".into() }).await.unwrap();
+        store.append(vec![event]).await.unwrap();
+        let events = store.events(&tenant, EventFilter::default()).await.unwrap();
+        (letter.to_string(), events[0].seq.to_string())
+    })
+}
+
 #[test]
 fn another_tenants_ids_look_like_nobodys_at_the_command_line_too() {
     let hub = Hub::new();
@@ -286,7 +324,14 @@ fn another_tenants_ids_look_like_nobodys_at_the_command_line_too() {
     let asked = run(&["call", "hubspot_create_contact", "--params", r#"{"properties": {"email": "a@example.com"}}"#, "--tenant", "a"]);
     let approval = serde_json::from_slice::<Value>(&asked.stdout).unwrap()["approval_id"].as_str().unwrap().to_owned();
     let nobody = "0".repeat(32);
-    let cases: [(&[&str], &str, &str); 13] = [
+    let (letter, event) = left_behind(&hub, "a");
+    let cases: [(&[&str], &str, &str); 19] = [
+        (&["dlq", "show", "ID"], &letter, "987654"),
+        (&["dlq", "retry", "ID"], &letter, "987654"),
+        (&["dlq", "discard", "ID"], &letter, "987654"),
+        (&["events", "show", "ID"], &event, "987654"),
+        (&["events", "replay", "ID"], &event, "987654"),
+        (&["connect", "hubspot", "--connection", "ID", "--scheme", "bearer", "--from-file", "token=hub.yaml"], "crm-a", "crm-x"),
         (&["credentials", "show", "ID"], "cred-a", "cred-x"),
         (&["credentials", "grant", "ID", "--workspaces", "*"], "cred-a", "cred-x"),
         (&["credentials", "rotate", "ID", "--field", "token"], "cred-a", "cred-x"),
