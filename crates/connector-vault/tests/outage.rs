@@ -57,7 +57,7 @@ async fn a_key_service_that_is_away_for_ten_minutes(place: Place) {
         let row = vault.load(&ask("acme", "used").query()).await;
         // What was opened serves for five minutes, and then nothing does: there is no other way to the secret.
         if second < 300 {
-            assert_eq!(value(&*given.unwrap(), "token"), "s3cret", "second {second}");
+            assert_eq!(value(&given.unwrap(), "token"), "s3cret", "second {second}");
             assert!(row.unwrap().is_some());
             served += 1;
         } else {
