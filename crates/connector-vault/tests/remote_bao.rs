@@ -1,4 +1,5 @@
 //! Vault and OpenBao, against a real OpenBao: KV v2, AppRole, transit, and a whole vault on a transit key.
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a failure here is a failure of the test")]
 
 mod remote_common;
 

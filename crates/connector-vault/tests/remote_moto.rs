@@ -1,5 +1,6 @@
 //! AWS KMS and Secrets Manager, against moto, which keeps encryption contexts and version stages as AWS does. It checks neither
 //! signatures (those have the vendor library's vector) nor the state of a key.
+#![allow(clippy::unwrap_used, reason = "helpers of tests; a failure here is a failure of the test")]
 
 mod remote_common;
 

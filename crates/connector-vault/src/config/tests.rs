@@ -102,6 +102,6 @@ fn ids_places_logins_paths_and_times_are_checked_with_their_keys() {
         assert_eq!(keys(&format!("keep_for: '{wrong}'")), ["vault.keep_for"], "{wrong}");
     }
     for right in ["1s", "5m", "5min", "1h", "3600s"] {
-        assert_eq!(keys(&format!("keep_for: '{right}'")), [String::new(); 0], "{right}");
+        assert!(keys(&format!("keep_for: '{right}'")).is_empty(), "{right}");
     }
 }

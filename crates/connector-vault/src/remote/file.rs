@@ -158,7 +158,8 @@ fn unreadable(path: &Path, error: std::io::Error) -> Error {
     Error::config(format!("{} cannot be read ({})", path.display(), error.kind())).with_source(error)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::{
         fs,

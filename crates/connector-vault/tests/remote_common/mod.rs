@@ -1,6 +1,12 @@
 //! What the tests against real key services share: finding the server or skipping, a clock that can be moved although the network needs
 //! real time, a door that can be closed, and a transport that notes what passes.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "test helpers; not every test binary uses all of them")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    dead_code,
+    unreachable_pub,
+    reason = "test helpers, a skip is said; not every test binary uses all of them"
+)]
 
 use std::{
     collections::HashMap,

@@ -73,7 +73,7 @@ impl AwsCredentials {
 
     /// The keys to sign with now.
     pub(super) async fn keys(&self) -> Result<Arc<Keys>> {
-        if let Some(keys) = self.from_env()? {
+        if let Some(keys) = self.in_env()? {
             return Ok(Arc::new(keys));
         }
         let asked_at = self.clock.now();
@@ -122,7 +122,7 @@ impl AwsCredentials {
         (self.env)(name).filter(|value| !value.is_empty())
     }
 
-    fn from_env(&self) -> Result<Option<Keys>> {
+    fn in_env(&self) -> Result<Option<Keys>> {
         let Some(access_key_id) = self.var("AWS_ACCESS_KEY_ID") else { return Ok(None) };
         let secret = self.var("AWS_SECRET_ACCESS_KEY");
         let secret = secret.ok_or_else(|| Error::config("AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not; set both"))?;
@@ -136,7 +136,7 @@ impl AwsCredentials {
         }
         let relative = self.var("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{ECS}{path}"));
         if let Some(url) = relative.or_else(|| self.var("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
-            return self.from_container(&url).await;
+            return self.in_container(&url).await;
         }
         Err(Error::config(
             "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run with a web identity or container role",
@@ -181,7 +181,7 @@ impl AwsCredentials {
     }
 
     /// The credential server of a container.
-    async fn from_container(&self, url: &str) -> Result<Keys> {
+    async fn in_container(&self, url: &str) -> Result<Keys> {
         let parsed = Url::parse(url).map_err(|_| Error::config("AWS_CONTAINER_CREDENTIALS_FULL_URI is not a URL"))?;
         if parsed.scheme() != "https" && !LINK_HOSTS.contains(&parsed.host_str().unwrap_or_default()) {
             return Err(Error::config("AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or lead to this machine or the container's own link"));

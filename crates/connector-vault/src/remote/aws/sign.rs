@@ -54,7 +54,7 @@ pub(super) fn sign(keys: &Keys, scope: &Scope<'_>, url: &Url, headers: &mut Head
     for part in [scope.region, scope.service, "aws4_request"] {
         key = mac(&*key, part.as_bytes())?;
     }
-    let signature = hex::encode(&*mac(&*key, to_sign.as_bytes())?);
+    let signature = hex::encode(*mac(&*key, to_sign.as_bytes())?);
     sensitive(&format!("AWS4-HMAC-SHA256 Credential={}/{credential_scope}, SignedHeaders={names}, Signature={signature}", keys.access_key_id))
 }
 
