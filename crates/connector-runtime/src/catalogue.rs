@@ -144,29 +144,24 @@ impl Assembler {
     /// A connector from a manifest. A missing variable fails only if `strict`; otherwise the connector can be described, not called.
     pub(crate) fn engine(&self, id: &str, manifest: &Arc<Manifest>, hooks: &Hooks, strict: bool) -> Result<Loaded> {
         let (manifest, unresolved) = match env::resolve(manifest, &|name| (self.env)(name).filter(|value| !value.is_empty())) {
+            // A second copy of a manifest that had nothing to fill would only cost memory.
+            Ok(resolved) if resolved == **manifest => (manifest.clone(), None),
             Ok(resolved) => (Arc::new(resolved), None),
             Err(error) if strict => return Err(error),
             Err(error) => (manifest.clone(), Some(error)),
         };
-        let mut hooks = hooks.clone();
         let probe = Engine::builder(manifest.clone()).id(id).hooks(hooks.clone()).clock(self.clock().clone()).build()?;
+        let mut webhook_verifier = None;
         if let (None, Some(webhook)) = (probe.webhook(), &manifest.webhook) {
             // A scheme that only the vendor's own code knows is that code's business; without it the connector cannot receive.
             match connector_webhook::schemes::verifier(webhook, &probe.spec().events) {
-                Ok(verifier) => hooks = hooks.webhook_shared(verifier),
+                Ok(verifier) => webhook_verifier = Some(verifier),
                 Err(error) if strict => return Err(error),
                 Err(error) => tracing::warn!(connector = id, %error, "webhooks of this connector cannot be verified and are not received"),
             }
         }
         let auth = Auth::for_spec(&probe.spec().auth, self.credentials.clone(), self.auth.clone());
-        let engine = Engine::builder(manifest.clone())
-            .id(id)
-            .hooks(hooks)
-            .transport(self.transport.clone())
-            .auth(auth)
-            .clock(self.clock().clone())
-            .build()
-            .map(Arc::new)?;
+        let engine = Arc::new(probe.connected(self.transport.clone(), auth, webhook_verifier));
         let resilience = self.resilience(id)?;
         let layered = self.layered(engine.clone(), &resilience);
         engine.set_outer(Arc::downgrade(&layered));

@@ -240,7 +240,9 @@ async fn a_channel_is_found_behind_empty_pages() {
 #[tokio::test(start_paused = true)]
 async fn a_file_goes_to_slacks_own_host_and_is_shared_once() {
     let fake = Fake::new(|seen, _| match seen.method.as_str() {
-        "files.getUploadURLExternal" => Answer::Json(200, json!({ "ok": true, "upload_url": "https://files.slack.com/upload/v1/ABC", "file_id": "F1" })),
+        "files.getUploadURLExternal" => {
+            Answer::Json(200, json!({ "ok": true, "upload_url": "https://files.slack.com/upload/v1/ABC", "file_id": "F1" }))
+        }
         "ABC" => Answer::Json(200, json!("OK - 3")),
         "files.completeUploadExternal" => Answer::Lost(ErrorKind::Timeout),
         _ => Answer::Json(200, json!({ "ok": true, "file": { "id": "F1", "shares": { "public": { "C1": [{ "ts": "1.1" }] } } } })),

@@ -65,7 +65,7 @@ pub struct NewCredential {
 pub struct TokenInfo {
     /// Where they stand.
     pub state: TokenState,
-    /// Counts the access tokens so far.
+    /// Grows with each access token.
     pub serial: u64,
     /// Unix milliseconds of the last one's arrival.
     pub obtained_at: u64,

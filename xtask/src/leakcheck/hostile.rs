@@ -171,11 +171,13 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     }
     let turn = *shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
     let single = single(&shared.tokens, &parts.headers, &body, usize::try_from(turn).unwrap_or(0));
+    // A request id is shown so that a person can ask the vendor about it: what was sent must not stand there, the vendor's own marks may.
+    let id = if single == shared.tokens.echoed { "c0ffee-1".to_owned() } else { single.clone() };
     // The one secret first: most people and programs show no more than the beginning.
     let said = format!("wrong credential '{single}'; {}", repeat(&shared.tokens, &parts.headers, &parts.uri.to_string(), &body));
     if is_token {
         return match mode {
-            Mode::TokenRefused => fault(StatusCode::BAD_REQUEST, &said, &single),
+            Mode::TokenRefused => fault(StatusCode::BAD_REQUEST, &said, &single, &id),
             Mode::TokenGarbage => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], format!("{{\"access\": \"{said}")).into_response(),
             Mode::Silent => silence().await,
             _ => axum::Json(json!({
@@ -192,9 +194,9 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             if reply.is_null() { status.into_response() } else { (status, axum::Json(reply)).into_response() }
         }
-        Mode::Invalid => fault(StatusCode::BAD_REQUEST, &said, &single),
-        Mode::Unauthorized => fault(StatusCode::UNAUTHORIZED, &said, &single),
-        Mode::Broken => fault(StatusCode::INTERNAL_SERVER_ERROR, &said, &single),
+        Mode::Invalid => fault(StatusCode::BAD_REQUEST, &said, &single, &id),
+        Mode::Unauthorized => fault(StatusCode::UNAUTHORIZED, &said, &single, &id),
+        Mode::Broken => fault(StatusCode::INTERNAL_SERVER_ERROR, &said, &single, &id),
         Mode::Page => {
             let page = format!("<html><head><title>{said}</title></head><body><pre>{said}</pre></body></html>");
             (StatusCode::OK, [(header::CONTENT_TYPE, "text/html")], page).into_response()
@@ -248,11 +250,11 @@ fn single(tokens: &Tokens, headers: &http::HeaderMap, body: &str, turn: usize) -
 }
 
 /// An error in the shapes of all vendors at once: everything in its words, one secret where a code or an id belongs.
-fn fault(status: StatusCode, said: &str, single: &str) -> Response {
+fn fault(status: StatusCode, said: &str, single: &str, id: &str) -> Response {
     let body = json!({
-        "message": said, "detail": said, "title": said, "error_description": said, "category": "VALIDATION_ERROR", "correlationId": single, "code": single,
+        "message": said, "detail": said, "title": said, "error_description": said, "category": "VALIDATION_ERROR", "correlationId": id, "code": single,
         "status": "error", "errors": [{ "message": said, "code": single, "detail": said, "context": { "was": [said] } }],
-        "error": { "code": "BadRequest", "message": said, "detail": said, "innerError": { "code": single, "message": said, "request-id": single } },
+        "error": { "code": "BadRequest", "message": said, "detail": said, "innerError": { "code": single, "message": said, "request-id": id } },
         "non_field_errors": [said],
     });
     // An OAuth error is a text, a vendor's an object: which one is looked at depends on who looks.

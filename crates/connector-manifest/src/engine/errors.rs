@@ -241,9 +241,9 @@ fn first_text(paths: &[Path], value: &Value) -> Option<String> {
     paths.iter().find_map(|path| path.text(value)).filter(|text| !text.is_empty())
 }
 
-/// A vendor's code for people. What has blanks in it is a sentence, and sentences may quote what was sent.
+/// A vendor's code for people. Where a code belongs, some vendors quote what was sent.
 fn shown_code(code: &str) -> String {
-    if code.contains(char::is_whitespace) { redact::scrub(code, MOST_CODE) } else { redact::printable(code, MOST_CODE) }
+    redact::scrub(code, MOST_CODE)
 }
 
 /// From now to the next midnight of a time zone. An unknown zone counts as UTC.

@@ -1,5 +1,6 @@
 //! One request and its answer: authorise, send, cap the body, and refresh the credential once if it was not accepted.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use connector_core::{
     CallCx, Error, Result, redact,
@@ -50,7 +51,7 @@ impl Engine {
         drop(sensitive);
         let mut reply = self.send_once(cx, head, body).await?;
         if !reply.is_success() || self.table.hides_error(&reply.body) {
-            sent.iter().flatten().for_each(|value| forget(&mut reply.body, value));
+            sent.iter().flatten().flat_map(secrets).for_each(|secret| forget(&mut reply, &secret));
         }
         Ok(reply)
     }
@@ -90,13 +91,35 @@ impl Engine {
 /// The shortest credential that can be told from ordinary text.
 const SHORTEST_SECRET: usize = 6;
 
-/// Replaces a credential in an error answer: the header's value, and what stands after its scheme.
-fn forget(body: &mut Bytes, value: &HeaderValue) {
+/// What a header's value could be quoted as: what stands after its scheme, and for HTTP Basic the password a vendor reads out of it, as it is
+/// and as JSON writes it.
+fn secrets(value: &HeaderValue) -> Vec<Vec<u8>> {
     let value = value.as_bytes();
-    let secret = value.iter().position(|byte| *byte == b' ').map_or(value, |at| &value[at + 1..]);
-    if secret.len() < SHORTEST_SECRET {
-        return;
+    let (scheme, secret) = match value.iter().position(|byte| *byte == b' ') {
+        Some(at) => (&value[..at], &value[at + 1..]),
+        None => (&value[..0], value),
+    };
+    let mut found = vec![secret.to_vec()];
+    if scheme.eq_ignore_ascii_case(b"basic")
+        && let Ok(pair) = STANDARD.decode(secret)
+        && let Some(at) = pair.iter().position(|byte| *byte == b':')
+    {
+        let password = &pair[at + 1..];
+        let written = serde_json::to_string(&String::from_utf8_lossy(password)).unwrap_or_default();
+        found.extend([password.to_vec(), written.trim_matches('"').as_bytes().to_vec()]);
     }
+    found.retain(|secret| secret.len() >= SHORTEST_SECRET);
+    found
+}
+
+/// Replaces a credential in an error answer.
+fn forget(reply: &mut RawReply, secret: &[u8]) {
+    for value in reply.headers.values_mut() {
+        if value.as_bytes().windows(secret.len()).any(|window| window == secret) {
+            *value = HeaderValue::from_static(redact::REDACTED);
+        }
+    }
+    let body = &mut reply.body;
     let mut kept = Vec::new();
     let mut rest = &body[..];
     while let Some(at) = rest.windows(secret.len()).position(|window| window == secret) {
@@ -107,5 +130,25 @@ fn forget(body: &mut Bytes, value: &HeaderValue) {
     if !kept.is_empty() {
         kept.extend_from_slice(rest);
         *body = kept.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_a_vendor_read_out_of_basic_is_forgotten_wherever_it_is_quoted() {
+        let password = "correct\"horse:battery";
+        let value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("ada:{password}")))).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("x-request-id", HeaderValue::from_str(&format!("was {password}")).unwrap());
+        let body = serde_json::json!({ "code": password, "plain": "ada" }).to_string();
+        let mut reply = RawReply { status: 401, headers, body: body.into() };
+        secrets(&value).iter().for_each(|secret| forget(&mut reply, secret));
+        assert_eq!(reply.body, r#"{"code":"REDACTED","plain":"ada"}"#.as_bytes());
+        assert_eq!(reply.headers["x-request-id"], redact::REDACTED);
+        // Too short to be told from ordinary text.
+        assert!(secrets(&HeaderValue::from_static("Basic YTpi")).iter().all(|secret| secret != b"b"));
     }
 }

@@ -42,22 +42,23 @@ fn filled(scope: &str, connection: Option<&Connection>) -> String {
     connection.settings.iter().fold(scope.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }
 
-/// The scopes asked for whatever the tools are: of the way to authenticate that is meant.
-fn base<'a>(schemes: impl Iterator<Item = &'a AuthSpec>, scheme: Option<&str>) -> Vec<String> {
-    let meant = schemes.filter_map(|one| match one {
-        AuthSpec::OAuth2(spec) if scheme.is_none_or(|scheme| scheme == spec.flow.as_str() || scheme == "oauth2") => Some(spec),
+/// The way to authenticate that is meant, if it is OAuth.
+fn meant<'a>(mut schemes: impl Iterator<Item = &'a AuthSpec>, scheme: Option<&str>) -> Option<&'a OAuth2Spec> {
+    schemes.find_map(|one| match one {
+        AuthSpec::OAuth2(spec) if scheme.is_none_or(|scheme| scheme == spec.flow.as_str() || scheme == "oauth2") => Some(&**spec),
         _ => None,
-    });
-    meant.take(1).flat_map(|spec| spec.base_scopes.iter().cloned()).collect()
+    })
 }
 
-fn least(base: Vec<String>, operations: &[Arc<OpSpec>], connection: Option<&Connection>) -> Vec<String> {
-    let all: BTreeSet<String> = base
-        .iter()
-        .map(String::as_str)
-        .chain(operations.iter().flat_map(|op| op.scopes.iter().map(|scope| &**scope)))
-        .map(|scope| filled(scope, connection))
-        .collect();
+/// The scopes an operation needs, as this way to authenticate calls them.
+fn of_operation(spec: Option<&OAuth2Spec>, op: &OpSpec, connection: Option<&Connection>) -> Vec<String> {
+    op.scopes.iter().map(|scope| filled(spec.map_or(&**scope, |spec| spec.scope_name(scope)), connection)).collect()
+}
+
+/// Those that are asked for whatever the tools are, and those of the operations.
+fn least(spec: Option<&OAuth2Spec>, operations: &[Arc<OpSpec>], connection: Option<&Connection>) -> Vec<String> {
+    let base = spec.into_iter().flat_map(|spec| &spec.base_scopes).map(|scope| filled(scope, connection));
+    let all: BTreeSet<String> = base.chain(operations.iter().flat_map(|op| of_operation(spec, op, connection))).collect();
     all.into_iter().collect()
 }
 
@@ -65,7 +66,7 @@ fn least(base: Vec<String>, operations: &[Arc<OpSpec>], connection: Option<&Conn
 pub(super) fn asked(spec: &OAuth2Spec, connection: &Connection, wanted: &[String]) -> Vec<String> {
     let wanted = if wanted.is_empty() { &spec.scopes } else { wanted };
     let mut asked: Vec<String> = Vec::new();
-    for scope in spec.base_scopes.iter().chain(wanted).map(|scope| filled(scope, Some(connection))) {
+    for scope in spec.base_scopes.iter().chain(wanted).map(|scope| filled(spec.scope_name(scope), Some(connection))) {
         if !asked.contains(&scope) {
             asked.push(scope);
         }
@@ -87,19 +88,19 @@ impl Target {
         if !scopes.is_empty() {
             return Ok(scopes.to_vec());
         }
-        Ok(if tools.is_empty() { Vec::new() } else { least(Vec::new(), &operations, Some(self.connection())) })
+        Ok(if tools.is_empty() { Vec::new() } else { least(None, &operations, Some(self.connection())) })
     }
 
     /// What these tools need over this connection, compared with what was granted.
     pub(super) fn compare(&self, scheme: Option<&str>, tools: &[String], granted: &[String]) -> Result<Compared> {
         let connection = self.connection();
         let operations = operations(self.loaded.connector.spec(), tools)?;
-        let base = base(self.schemes().into_iter(), scheme);
+        let spec = meant(self.schemes().into_iter(), scheme);
         let has = |scope: &str| granted.iter().any(|one| same(one, scope));
-        let needed = least(base, &operations, Some(connection));
+        let needed = least(spec, &operations, Some(connection));
         let missing: Vec<String> = needed.iter().filter(|scope| !has(scope) && !OFFLINE.contains(&scope.as_str())).cloned().collect();
         let too_much = granted.iter().filter(|one| !needed.iter().any(|scope| same(one, scope)) && !OFFLINE.contains(&one.as_str()));
-        let unusable = operations.iter().filter(|op| op.scopes.iter().any(|scope| missing.contains(&filled(scope, Some(connection)))));
+        let unusable = operations.iter().filter(|op| of_operation(spec, op, Some(connection)).iter().any(|scope| missing.contains(scope)));
         Ok(Compared { too_much: too_much.cloned().collect(), unusable_tools: unusable.map(|op| op.name.to_string()).collect(), needed, missing })
     }
 }
@@ -145,7 +146,7 @@ impl Runtime {
             connectors.push(ConnectorScopes {
                 connector: id.to_string(),
                 scheme: scheme.map(str::to_owned),
-                scopes: least(base(usual.into_iter(), scheme), &operations, None),
+                scopes: least(meant(usual.into_iter(), scheme), &operations, None),
                 undeclared: operations.iter().filter(|op| op.scopes.is_empty()).map(|op| op.name.to_string()).collect(),
             });
         }

@@ -83,11 +83,10 @@ impl Runtime {
     /// The first connection over which this credential can be replaced by the vendor.
     pub(super) fn at_vendor(&self, tenant: &TenantId, name: &str) -> Option<AtVendor> {
         let catalogue = self.0.shared.catalogue.load_full();
-        let with_rotator = reauth::using(&catalogue, tenant, name).into_iter().find_map(|linked| {
+        reauth::using(&catalogue, tenant, name).into_iter().find_map(|linked| {
             let loaded = catalogue.loaded.get(&linked.connection.connector)?;
             loaded.connector.rotator().is_some().then(|| AtVendor { linked: linked.clone(), loaded: loaded.clone() })
-        });
-        with_rotator
+        })
     }
 
     pub(super) fn now_millis(&self) -> u64 {
@@ -235,6 +234,10 @@ impl Runtime {
             }
             match self.retire(tenant, name, &old).await {
                 Ok(()) => retired += 1,
+                // Time does not help: a person has to look at the vendor, and is told once.
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    tracing::warn!(%error, credential = name, version = old.version, "an old secret has to be removed at the vendor by hand");
+                }
                 Err(error) => {
                     old.failures = old.failures.saturating_add(1);
                     old.at = again(now, old.failures);

@@ -10,7 +10,7 @@ use crate::Slack;
 
 /// List the workspace's channels; the app need not be in them.
 ///
-/// `GET /conversations.list` · read · repeat: natural · scopes: channels:read, groups:read, im:read, mpim:read
+/// `GET /conversations.list` · read · repeat: natural · scopes: channels:read
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.list>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -80,7 +80,7 @@ impl ListOperation for ListChannels {
 
 /// Find a channel by its name (with or without `#`); null if there is none that the app can see. Walks through all channels.
 ///
-/// `native` · read · repeat: natural · scopes: channels:read, groups:read
+/// `native` · read · repeat: natural · scopes: channels:read
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.list>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -114,7 +114,7 @@ impl Operation for FindChannel {
 
 /// List the channels somebody is in; the app itself if nobody is named.
 ///
-/// `GET /users.conversations` · read · repeat: natural · scopes: channels:read, groups:read, im:read, mpim:read
+/// `GET /users.conversations` · read · repeat: natural · scopes: channels:read
 ///
 /// <https://docs.slack.dev/reference/methods/users.conversations>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -184,7 +184,7 @@ impl ListOperation for ListOwnChannels {
 
 /// One channel with topic, purpose and, if asked for, the number of its members.
 ///
-/// `GET /conversations.info` · read · repeat: natural · scopes: channels:read, groups:read, im:read, mpim:read
+/// `GET /conversations.info` · read · repeat: natural · scopes: channels:read
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.info>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -236,7 +236,7 @@ impl Operation for GetChannel {
 
 /// The ids of the people in a channel.
 ///
-/// `GET /conversations.members` · read · repeat: natural · scopes: channels:read, groups:read, im:read, mpim:read
+/// `GET /conversations.members` · read · repeat: natural · scopes: channels:read
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.members>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -286,7 +286,7 @@ impl ListOperation for ListMembers {
 
 /// Open (or find) the direct message with one person or several; write to its id.
 ///
-/// `POST /conversations.open` · write · repeat: natural · scopes: im:write, mpim:write
+/// `POST /conversations.open` · write · repeat: natural · scopes: im:write
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.open>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -338,7 +338,7 @@ impl Operation for OpenConversation {
 
 /// Close a direct message; nothing is lost. One that is closed already counts as closed.
 ///
-/// `POST /conversations.close` · write · repeat: natural · scopes: im:write, mpim:write
+/// `POST /conversations.close` · write · repeat: natural · scopes: im:write
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.close>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -394,7 +394,7 @@ impl Operation for JoinChannel {
 
 /// Let the app leave a channel. Not being in it is fine.
 ///
-/// `POST /conversations.leave` · write · repeat: natural · scopes: channels:manage, groups:write
+/// `POST /conversations.leave` · write · repeat: natural · scopes: channels:manage
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.leave>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -426,7 +426,7 @@ impl Operation for LeaveChannel {
 
 /// Make a channel. Names are lower case, without spaces and dots, at most 80 characters; one that is taken is a conflict, so a repeat makes no second channel.
 ///
-/// `POST /conversations.create` · write · repeat: natural · scopes: channels:manage, groups:write
+/// `POST /conversations.create` · write · repeat: natural · scopes: channels:manage
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.create>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -460,7 +460,7 @@ impl Operation for CreateChannel {
 
 /// Archive a channel; nobody can write in it any more. One that is archived already counts as done.
 ///
-/// `POST /conversations.archive` · destructive · repeat: natural · scopes: channels:manage, groups:write
+/// `POST /conversations.archive` · destructive · repeat: natural · scopes: channels:manage
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.archive>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -484,7 +484,7 @@ impl Operation for ArchiveChannel {
 
 /// Bring an archived channel back. One that is not archived counts as done.
 ///
-/// `POST /conversations.unarchive` · write · repeat: natural · scopes: channels:manage, groups:write
+/// `POST /conversations.unarchive` · write · repeat: natural · scopes: channels:manage
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.unarchive>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -508,7 +508,7 @@ impl Operation for UnarchiveChannel {
 
 /// Give a channel another name.
 ///
-/// `POST /conversations.rename` · write · repeat: natural · scopes: channels:manage, groups:write
+/// `POST /conversations.rename` · write · repeat: natural · scopes: channels:manage
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.rename>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -534,7 +534,7 @@ impl Operation for RenameChannel {
 
 /// Invite people into a channel, at most 1,000 at once. People who are in it already count as invited.
 ///
-/// `POST /conversations.invite` · write · repeat: natural · scopes: channels:manage, groups:write
+/// `POST /conversations.invite` · write · repeat: natural · scopes: channels:manage
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.invite>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -560,7 +560,7 @@ impl Operation for InviteToChannel {
 
 /// Take somebody out of a channel. Somebody who is not in it counts as taken out.
 ///
-/// `POST /conversations.kick` · destructive · repeat: natural · scopes: channels:manage, groups:write
+/// `POST /conversations.kick` · destructive · repeat: natural · scopes: channels:manage
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.kick>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -586,7 +586,7 @@ impl Operation for RemoveFromChannel {
 
 /// Set a channel's topic, at most 250 characters (unverified).
 ///
-/// `POST /conversations.setTopic` · write · repeat: natural · scopes: channels:write.topic, groups:write.topic
+/// `POST /conversations.setTopic` · write · repeat: natural · scopes: channels:write.topic
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.setTopic>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -620,7 +620,7 @@ impl Operation for SetTopic {
 
 /// Set what a channel is for, at most 250 characters (unverified).
 ///
-/// `POST /conversations.setPurpose` · write · repeat: natural · scopes: channels:manage, groups:write
+/// `POST /conversations.setPurpose` · write · repeat: natural · scopes: channels:manage
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.setPurpose>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -654,7 +654,7 @@ impl Operation for SetPurpose {
 
 /// Say up to where a channel has been read.
 ///
-/// `POST /conversations.mark` · write · repeat: natural · scopes: channels:manage, groups:write, im:write, mpim:write
+/// `POST /conversations.mark` · write · repeat: natural · scopes: channels:manage
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.mark>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -2075,7 +2075,7 @@ impl Operation for OpenSocket {
 
 /// Read a channel, the newest messages first. One message alone is oldest = latest = its ts with inclusive. Replies in threads are read by `slack_read_thread`.
 ///
-/// `GET /conversations.history` · read · repeat: natural · scopes: channels:history, groups:history, im:history, mpim:history
+/// `GET /conversations.history` · read · repeat: natural · scopes: channels:history
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.history>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -2165,7 +2165,7 @@ impl ListOperation for ReadChannel {
 
 /// Read a thread, its parent first.
 ///
-/// `GET /conversations.replies` · read · repeat: natural · scopes: channels:history, groups:history, im:history, mpim:history
+/// `GET /conversations.replies` · read · repeat: natural · scopes: channels:history
 ///
 /// <https://docs.slack.dev/reference/methods/conversations.replies>
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -2598,7 +2598,7 @@ impl Operation for ListPins {
 impl Slack {
     /// List the workspace's channels; the app need not be in them.
     ///
-    /// `GET /conversations.list` · read · repeat: natural · scopes: channels:read, groups:read, im:read, mpim:read
+    /// `GET /conversations.list` · read · repeat: natural · scopes: channels:read
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.list>
     pub fn list_channels(&self) -> Call<ListChannels> {
@@ -2607,7 +2607,7 @@ impl Slack {
 
     /// Find a channel by its name (with or without `#`); null if there is none that the app can see. Walks through all channels.
     ///
-    /// `native` · read · repeat: natural · scopes: channels:read, groups:read
+    /// `native` · read · repeat: natural · scopes: channels:read
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.list>
     pub fn find_channel(&self, name: impl Into<String>) -> Call<FindChannel> {
@@ -2616,7 +2616,7 @@ impl Slack {
 
     /// List the channels somebody is in; the app itself if nobody is named.
     ///
-    /// `GET /users.conversations` · read · repeat: natural · scopes: channels:read, groups:read, im:read, mpim:read
+    /// `GET /users.conversations` · read · repeat: natural · scopes: channels:read
     ///
     /// <https://docs.slack.dev/reference/methods/users.conversations>
     pub fn list_own_channels(&self) -> Call<ListOwnChannels> {
@@ -2625,7 +2625,7 @@ impl Slack {
 
     /// One channel with topic, purpose and, if asked for, the number of its members.
     ///
-    /// `GET /conversations.info` · read · repeat: natural · scopes: channels:read, groups:read, im:read, mpim:read
+    /// `GET /conversations.info` · read · repeat: natural · scopes: channels:read
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.info>
     pub fn get_channel(&self) -> Call<GetChannel> {
@@ -2634,7 +2634,7 @@ impl Slack {
 
     /// The ids of the people in a channel.
     ///
-    /// `GET /conversations.members` · read · repeat: natural · scopes: channels:read, groups:read, im:read, mpim:read
+    /// `GET /conversations.members` · read · repeat: natural · scopes: channels:read
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.members>
     pub fn list_members(&self) -> Call<ListMembers> {
@@ -2643,7 +2643,7 @@ impl Slack {
 
     /// Open (or find) the direct message with one person or several; write to its id.
     ///
-    /// `POST /conversations.open` · write · repeat: natural · scopes: im:write, mpim:write
+    /// `POST /conversations.open` · write · repeat: natural · scopes: im:write
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.open>
     pub fn open_conversation(&self) -> Call<OpenConversation> {
@@ -2652,7 +2652,7 @@ impl Slack {
 
     /// Close a direct message; nothing is lost. One that is closed already counts as closed.
     ///
-    /// `POST /conversations.close` · write · repeat: natural · scopes: im:write, mpim:write
+    /// `POST /conversations.close` · write · repeat: natural · scopes: im:write
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.close>
     pub fn close_conversation(&self, channel: impl Into<String>) -> Call<CloseConversation> {
@@ -2670,7 +2670,7 @@ impl Slack {
 
     /// Let the app leave a channel. Not being in it is fine.
     ///
-    /// `POST /conversations.leave` · write · repeat: natural · scopes: channels:manage, groups:write
+    /// `POST /conversations.leave` · write · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.leave>
     pub fn leave_channel(&self) -> Call<LeaveChannel> {
@@ -2679,7 +2679,7 @@ impl Slack {
 
     /// Make a channel. Names are lower case, without spaces and dots, at most 80 characters; one that is taken is a conflict, so a repeat makes no second channel.
     ///
-    /// `POST /conversations.create` · write · repeat: natural · scopes: channels:manage, groups:write
+    /// `POST /conversations.create` · write · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.create>
     pub fn create_channel(&self, name: impl Into<String>) -> Call<CreateChannel> {
@@ -2688,7 +2688,7 @@ impl Slack {
 
     /// Archive a channel; nobody can write in it any more. One that is archived already counts as done.
     ///
-    /// `POST /conversations.archive` · destructive · repeat: natural · scopes: channels:manage, groups:write
+    /// `POST /conversations.archive` · destructive · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.archive>
     pub fn archive_channel(&self, channel: impl Into<String>) -> Call<ArchiveChannel> {
@@ -2697,7 +2697,7 @@ impl Slack {
 
     /// Bring an archived channel back. One that is not archived counts as done.
     ///
-    /// `POST /conversations.unarchive` · write · repeat: natural · scopes: channels:manage, groups:write
+    /// `POST /conversations.unarchive` · write · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.unarchive>
     pub fn unarchive_channel(&self, channel: impl Into<String>) -> Call<UnarchiveChannel> {
@@ -2706,7 +2706,7 @@ impl Slack {
 
     /// Give a channel another name.
     ///
-    /// `POST /conversations.rename` · write · repeat: natural · scopes: channels:manage, groups:write
+    /// `POST /conversations.rename` · write · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.rename>
     pub fn rename_channel(&self, channel: impl Into<String>, name: impl Into<String>) -> Call<RenameChannel> {
@@ -2715,7 +2715,7 @@ impl Slack {
 
     /// Invite people into a channel, at most 1,000 at once. People who are in it already count as invited.
     ///
-    /// `POST /conversations.invite` · write · repeat: natural · scopes: channels:manage, groups:write
+    /// `POST /conversations.invite` · write · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.invite>
     pub fn invite_to_channel(&self, channel: impl Into<String>, users: impl IntoIterator<Item = impl Into<String>>) -> Call<InviteToChannel> {
@@ -2724,7 +2724,7 @@ impl Slack {
 
     /// Take somebody out of a channel. Somebody who is not in it counts as taken out.
     ///
-    /// `POST /conversations.kick` · destructive · repeat: natural · scopes: channels:manage, groups:write
+    /// `POST /conversations.kick` · destructive · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.kick>
     pub fn remove_from_channel(&self, channel: impl Into<String>, user: impl Into<String>) -> Call<RemoveFromChannel> {
@@ -2733,7 +2733,7 @@ impl Slack {
 
     /// Set a channel's topic, at most 250 characters (unverified).
     ///
-    /// `POST /conversations.setTopic` · write · repeat: natural · scopes: channels:write.topic, groups:write.topic
+    /// `POST /conversations.setTopic` · write · repeat: natural · scopes: channels:write.topic
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.setTopic>
     pub fn set_topic(&self, topic: impl Into<String>) -> Call<SetTopic> {
@@ -2742,7 +2742,7 @@ impl Slack {
 
     /// Set what a channel is for, at most 250 characters (unverified).
     ///
-    /// `POST /conversations.setPurpose` · write · repeat: natural · scopes: channels:manage, groups:write
+    /// `POST /conversations.setPurpose` · write · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.setPurpose>
     pub fn set_purpose(&self, purpose: impl Into<String>) -> Call<SetPurpose> {
@@ -2751,7 +2751,7 @@ impl Slack {
 
     /// Say up to where a channel has been read.
     ///
-    /// `POST /conversations.mark` · write · repeat: natural · scopes: channels:manage, groups:write, im:write, mpim:write
+    /// `POST /conversations.mark` · write · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.mark>
     pub fn mark_read(&self, ts: impl Into<String>) -> Call<MarkRead> {
@@ -3017,7 +3017,7 @@ impl Slack {
 
     /// Read a channel, the newest messages first. One message alone is oldest = latest = its ts with inclusive. Replies in threads are read by `slack_read_thread`.
     ///
-    /// `GET /conversations.history` · read · repeat: natural · scopes: channels:history, groups:history, im:history, mpim:history
+    /// `GET /conversations.history` · read · repeat: natural · scopes: channels:history
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.history>
     pub fn read_channel(&self) -> Call<ReadChannel> {
@@ -3026,7 +3026,7 @@ impl Slack {
 
     /// Read a thread, its parent first.
     ///
-    /// `GET /conversations.replies` · read · repeat: natural · scopes: channels:history, groups:history, im:history, mpim:history
+    /// `GET /conversations.replies` · read · repeat: natural · scopes: channels:history
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.replies>
     pub fn read_thread(&self, ts: impl Into<String>) -> Call<ReadThread> {

@@ -117,7 +117,9 @@ async fn find(engine: &Engine, cx: &CallCx, place: &Place<'_>, mark: &str, since
     let cx = CallCx { idempotency_key: None, ..cx.clone() };
     let oldest = format!("{since}.000000");
     let (tool, args) = match place.thread {
-        Some(thread) => ("slack_read_thread", json!({ "channel": place.channel, "ts": thread, "oldest": oldest, "include_all_metadata": true, "limit": PAGE })),
+        Some(thread) => {
+            ("slack_read_thread", json!({ "channel": place.channel, "ts": thread, "oldest": oldest, "include_all_metadata": true, "limit": PAGE }))
+        }
         None => ("slack_read_channel", json!({ "channel": place.channel, "oldest": oldest, "include_all_metadata": true, "limit": PAGE })),
     };
     let mut cursor: Option<Cursor> = None;
@@ -144,8 +146,7 @@ fn posted(reply: &Value) -> Value {
 
 /// Nobody can say whether it was sent.
 fn unknown(unclear: &Error, why: &Error) -> Error {
-    Error::new(ErrorKind::Unknown, "the message may have been sent; the channel could not be read to find out").with_source(why.clone()).with_context(
-        "first_failure",
-        unclear.kind().as_str(),
-    )
+    Error::new(ErrorKind::Unknown, "the message may have been sent; the channel could not be read to find out")
+        .with_source(why.clone())
+        .with_context("first_failure", unclear.kind().as_str())
 }

@@ -78,7 +78,8 @@ fn json_event(body: &Bytes) -> Result<Ingress> {
     let whole: Value = serde_json::from_slice(body).map_err(|error| Error::invalid("the delivery is genuine but is not JSON").with_source(error))?;
     let text = |pointer: &str| whole.pointer(pointer).and_then(Value::as_str);
     if text("/type") == Some("url_verification") {
-        let challenge = text("/challenge").filter(|text| !text.is_empty() && text.len() <= MAX_CHALLENGE && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+        let challenge = text("/challenge")
+            .filter(|text| !text.is_empty() && text.len() <= MAX_CHALLENGE && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
         let challenge = challenge.ok_or_else(|| Error::invalid("the handshake is genuine but its challenge cannot be echoed"))?;
         return Ok(Ingress::Handshake(reply(challenge)));
     }
@@ -114,8 +115,8 @@ fn form_event(body: &Bytes) -> Result<Ingress> {
         return Ok(Ingress::Handshake(reply("")));
     }
     if let Some(payload) = text("payload") {
-        let payload: Value =
-            serde_json::from_str(payload).map_err(|error| Error::invalid("the interaction is genuine but its payload is not JSON").with_source(error))?;
+        let payload: Value = serde_json::from_str(payload)
+            .map_err(|error| Error::invalid("the interaction is genuine but its payload is not JSON").with_source(error))?;
         let trigger = payload["trigger_id"].as_str().map(str::to_owned);
         let event = json!({ "type": "interaction", "interaction_type": payload["type"], "payload": payload });
         return Ok(Ingress::Events(vec![event_of("interaction", trigger, &event)]));

@@ -115,7 +115,8 @@ fn upload_url(cx: &CallCx, address: &Value) -> Result<Url> {
 
 /// Whether the unclear last step happened: the file's own record says where it is shared.
 async fn shared(engine: &Engine, cx: &CallCx, file: &str, channel: Option<&str>, unclear: Error) -> Result<Option<Value>> {
-    let unknown = |why: &Error| Error::new(ErrorKind::Unknown, "the file may have been shared; its record could not be read").with_source(why.clone());
+    let unknown =
+        |why: &Error| Error::new(ErrorKind::Unknown, "the file may have been shared; its record could not be read").with_source(why.clone());
     let record = engine.call_value(cx, "slack_get_file", json!({ "file": file })).await.map_err(|why| unknown(&why))?;
     let is_shared = match channel {
         Some(channel) => ["public", "private"].iter().any(|kind| record.pointer(&format!("/shares/{kind}/{channel}")).is_some()),
