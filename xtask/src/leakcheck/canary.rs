@@ -178,6 +178,8 @@ pub(crate) fn human(length: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
     fn found(needles: &Needles, hay: &str) -> Vec<&'static str> {

@@ -292,9 +292,9 @@ impl ListOperation for ListMembers {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct OpenConversation {
-    /// Whom with, one to eight people.
+    /// Whom with: one to eight people's ids, with commas between them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub users: Option<Vec<String>>,
+    pub users: Option<String>,
     /// Or the id of a conversation that was closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
@@ -309,10 +309,10 @@ impl OpenConversation {
         Self { ..Default::default() }
     }
 
-    /// Whom with, one to eight people.
+    /// Whom with: one to eight people's ids, with commas between them.
     #[must_use]
-    pub fn users(mut self, users: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.users = Some(users.into_iter().map(Into::into).collect());
+    pub fn users(mut self, users: impl Into<String>) -> Self {
+        self.users = Some(users.into());
         self
     }
 
@@ -542,14 +542,14 @@ impl Operation for RenameChannel {
 pub struct InviteToChannel {
     /// Into which channel.
     pub channel: String,
-    /// Whom.
-    pub users: Vec<String>,
+    /// Whom: their ids, with commas between them.
+    pub users: String,
 }
 
 impl InviteToChannel {
     /// The operation with what it needs.
-    pub fn new(channel: impl Into<String>, users: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { channel: channel.into(), users: users.into_iter().map(Into::into).collect() }
+    pub fn new(channel: impl Into<String>, users: impl Into<String>) -> Self {
+        Self { channel: channel.into(), users: users.into() }
     }
 }
 
@@ -2718,7 +2718,7 @@ impl Slack {
     /// `POST /conversations.invite` · write · repeat: natural · scopes: channels:manage
     ///
     /// <https://docs.slack.dev/reference/methods/conversations.invite>
-    pub fn invite_to_channel(&self, channel: impl Into<String>, users: impl IntoIterator<Item = impl Into<String>>) -> Call<InviteToChannel> {
+    pub fn invite_to_channel(&self, channel: impl Into<String>, users: impl Into<String>) -> Call<InviteToChannel> {
         self.client().call(InviteToChannel::new(channel, users))
     }
 
