@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::{Debug, Display},
+    fmt::Debug,
     io,
     path::Path,
     sync::{
@@ -35,7 +35,7 @@ impl Sinks {
     }
 
     /// Adds an error with all it says, and all that it comes from.
-    pub(crate) fn error(&self, error: &(impl std::error::Error + Debug + Display)) {
+    pub(crate) fn error(&self, error: &impl std::error::Error) {
         let mut text = format!("{error}\n{error:#}\n{error:?}\n{error:#?}\n");
         let mut source = error.source();
         while let Some(cause) = source {
