@@ -6,7 +6,7 @@ pub(crate) mod signature;
 pub(crate) mod text;
 pub(crate) mod upload_file;
 
-use connector_core::{Error, OpCall, Result};
+use connector_core::{Error, ErrorKind, OpCall, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -15,6 +15,11 @@ fn arguments<T: DeserializeOwned>(call: &OpCall) -> Result<T> {
     let given = call.args.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())).collect();
     serde_json::from_value(Value::Object(given))
         .map_err(|error| Error::invalid(format!("the arguments of `{}` do not fit together", call.operation)).with_source(error))
+}
+
+/// Whether a failed write may have happened all the same.
+fn may_have_happened(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unknown | ErrorKind::Transient | ErrorKind::Timeout | ErrorKind::Protocol)
 }
 
 /// The channel that is meant: the one a call names, or the connection's.

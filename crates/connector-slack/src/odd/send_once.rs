@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{arguments, channel, text::escape};
+use super::{arguments, channel, may_have_happened, text::escape};
 
 /// What the mark is called. People do not see it; other apps with access to the channel do.
 const EVENT_TYPE: &str = "connectors_message";
@@ -104,11 +104,6 @@ fn mark(cx: &CallCx) -> String {
         }
         None => format!("r-{}", uuid::Uuid::new_v4().simple()),
     }
-}
-
-/// Whether a failed send may have arrived all the same.
-fn may_have_happened(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unknown | ErrorKind::Transient | ErrorKind::Timeout | ErrorKind::Protocol)
 }
 
 /// The message with the mark, if it is among the newest ones since a Unix second.

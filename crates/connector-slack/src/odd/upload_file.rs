@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::arguments;
+use super::{arguments, may_have_happened};
 
 /// The most that is sent, in bytes: what a call may carry.
 const MOST: usize = 50 * 1024 * 1024;
@@ -69,9 +69,7 @@ impl NativeOperation for UploadFile {
         });
         let record = match engine.call_value(cx, "slack_complete_upload", complete).await {
             Ok(mut reply) => reply.pointer_mut("/files/0").map(Value::take),
-            Err(error) if matches!(error.kind(), ErrorKind::Unknown | ErrorKind::Transient | ErrorKind::Timeout | ErrorKind::Protocol) => {
-                shared(engine, cx, &file, channel.as_deref(), error).await?
-            }
+            Err(error) if may_have_happened(&error) => shared(engine, cx, &file, channel.as_deref(), error).await?,
             Err(error) => return Err(error),
         };
         let record = record.ok_or_else(|| Error::protocol("Slack completed the upload and names no file"))?;
