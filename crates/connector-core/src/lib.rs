@@ -9,6 +9,7 @@ pub mod context;
 pub mod credential;
 pub mod delta;
 pub mod error;
+pub mod fleet;
 mod hash;
 pub mod layer;
 pub mod operation;

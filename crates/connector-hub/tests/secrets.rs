@@ -289,11 +289,13 @@ fn left_behind(hub: &Hub, tenant: &str) -> (String, String) {
         tenant: tenant.clone(),
         workspace,
         connector: "hubspot".into(),
+        connection: "hubspot".into(),
         event_id: "e1".into(),
         event_type: "contact.created".into(),
         order_key: None,
         flags: Vec::new(),
         payload: "{}".into(),
+        digest: None,
         received_at: 1,
     };
     tokio::runtime::Runtime::new().unwrap().block_on(async {

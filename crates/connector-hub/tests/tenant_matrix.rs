@@ -69,11 +69,13 @@ async fn furnish(world: &World, a: &str) -> Owned {
         tenant: tenant.clone(),
         workspace: WorkspaceId::default(),
         connector: "acme".into(),
+        connection: "acme".into(),
         event_id: "e1".into(),
         event_type: "thing.made".into(),
         order_key: None,
         flags: Vec::new(),
         payload: "{}".into(),
+        digest: None,
         received_at: 1,
     };
     world.store.append(vec![event]).await.unwrap();

@@ -15,6 +15,9 @@ use serde_json::Value;
 
 use crate::{cache::Cache, catalogue::Catalogue, tags};
 
+/// The connection that the hub's own events come over. No connection can be called so.
+const HUB: &str = "$hub";
+
 /// The chain of handlers of the runtime's dispatcher.
 #[derive(Debug)]
 pub(crate) struct Events {
@@ -87,11 +90,13 @@ impl Teller {
             tenant: event.tenant.clone(),
             workspace: event.workspace,
             connector: event.connector.into(),
+            connection: HUB.into(),
             event_id: event.event_id,
             event_type: event.event_type.into(),
             order_key: Some(format!("credential:{}", event.about)),
             flags: Vec::new(),
             payload: event.payload.to_string().into(),
+            digest: None,
             received_at: unix_millis(self.clock.wall()),
         };
         let appended = self.log.append(vec![new]).await?;

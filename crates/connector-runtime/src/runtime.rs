@@ -197,9 +197,9 @@ impl Runtime {
         let Some(connector) = catalogue.registry.get(connector_id) else { return unknown() };
         let Some(verifier) = connector.webhook() else { return unknown() };
         let granted: Vec<_> = catalogue.connections.granted(tenant, &workspace, connector_id).cloned().collect();
-        let secrets = match crate::webhook_secrets::of(self, &granted).await {
-            Ok(secrets) if secrets.is_empty() => return unknown(),
-            Ok(secrets) => secrets,
+        let keys = match crate::webhook_secrets::of(self, &granted).await {
+            Ok(keys) if keys.is_empty() => return unknown(),
+            Ok(keys) => keys,
             // The vendor sends it again; a 404 would make it give the webhook up.
             Err(error) => {
                 tracing::error!(%error, connector = connector_id, "the secret of a webhook cannot be had at the moment");
@@ -214,7 +214,7 @@ impl Runtime {
             format!("{}{query}", route.url(base))
         });
         let raw = RawWebhook { url: url.as_deref().unwrap_or(raw.url), ..raw };
-        let target = IngressTarget::new(tenant, &workspace, connector.spec(), verifier, &secrets);
+        let target = IngressTarget::new(tenant, &workspace, connector.spec(), verifier, &keys);
         let answer = self.0.ingress.receive(&target, raw).await;
         for event in &answer.events {
             match event {

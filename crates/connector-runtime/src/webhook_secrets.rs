@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use connector_core::{CallCx, ErrorKind, Result, credential::CredentialQuery, credential::CredentialStore as _};
-use secrecy::SecretString;
+use connector_webhook::ingress::ConnectionKeys;
 
 use crate::{connection::Linked, runtime::Runtime};
 
@@ -15,24 +15,28 @@ pub(crate) const FIELD: &str = "webhook_secret";
 /// The errand a secret is asked for on.
 const ERRAND: &str = "webhook.verify";
 
-/// Every secret that is valid now, over all these connections. During the overlap after a rotation that is two of each.
-pub(crate) async fn of(runtime: &Runtime, granted: &[Arc<Linked>]) -> Result<Vec<SecretString>> {
-    let mut secrets = Vec::new();
+/// Every secret that is valid now, by connection; connections without any are left out. During the overlap after a rotation there are two.
+pub(crate) async fn of(runtime: &Runtime, granted: &[Arc<Linked>]) -> Result<Vec<ConnectionKeys>> {
+    let mut keys = Vec::new();
     let mut trouble = None;
     for linked in granted {
-        secrets.extend(linked.webhook_secrets.iter().cloned());
-        let Some(name) = &linked.connection.credential else { continue };
-        let cx = CallCx::new(linked.connection.clone());
-        match runtime.0.credentials.get(&CredentialQuery::of(&cx, name).for_errand(ERRAND)).await {
-            Ok(credential) => secrets.extend(credential.both(FIELD)),
-            // There is none, or it was taken back: then it proves nothing.
-            Err(error) if matches!(error.kind(), ErrorKind::Config | ErrorKind::AuthExpired) => {}
-            Err(error) => trouble = Some(error),
+        let mut secrets = linked.webhook_secrets.clone();
+        if let Some(name) = &linked.connection.credential {
+            let cx = CallCx::new(linked.connection.clone());
+            match runtime.0.credentials.get(&CredentialQuery::of(&cx, name).for_errand(ERRAND)).await {
+                Ok(credential) => secrets.extend(credential.both(FIELD)),
+                // There is none, or it was taken back: then it proves nothing.
+                Err(error) if matches!(error.kind(), ErrorKind::Config | ErrorKind::AuthExpired) => {}
+                Err(error) => trouble = Some(error),
+            }
+        }
+        if !secrets.is_empty() {
+            keys.push(ConnectionKeys { connection: linked.connection.id.as_str().into(), secrets });
         }
     }
     match trouble {
         // Another connection's secret may still prove it; if not, the vendor must come back.
-        Some(error) if secrets.is_empty() => Err(error),
-        _ => Ok(secrets),
+        Some(error) if keys.is_empty() => Err(error),
+        _ => Ok(keys),
     }
 }

@@ -168,7 +168,7 @@ async fn a_reader_waits_for_a_number_that_is_drawn_and_not_committed() {
     slow.batch_execute("BEGIN").await.unwrap();
     slow.execute(
         "SELECT * FROM append_events(NULL, 'events', 8, '{acme}', '{support}', '{crm}', '{slow}', '{t}', '{NULL}', '{[]}', '{x}', '{h}', '{1}',
-                                     '{dedupe}', '{s}', '{NULL}')",
+                                     '{dedupe}', '{s}', '{NULL}', '{crm_main}')",
         &[],
     )
     .await

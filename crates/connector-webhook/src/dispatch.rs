@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use connector_core::{
     clock::{Clock, Rng, ThreadRng, unix_millis},
     error::{Error, ErrorKind, Result},
-    state::{EventLog, Job, JobError, JobQueue, StoredEvent},
+    state::{EventLog, Job, JobError, JobQueue, JobState, StoredEvent},
 };
 use futures_util::FutureExt as _;
 use metrics::counter;
@@ -162,6 +162,10 @@ impl Dispatcher {
         match self.jobs.claim(&self.policy.queue, free, self.policy.lease).await {
             Ok(jobs) => {
                 for job in jobs {
+                    if job.state == JobState::Dead {
+                        tracing::error!(target: "connectors::webhook", job = %job.id, subject = %job.subject, "an event became a dead letter: its workers vanished");
+                        continue;
+                    }
                     let this = self.clone();
                     workers.spawn(async move { this.work(job).await });
                 }

@@ -87,11 +87,13 @@ impl Setup {
             tenant: "acme".into(),
             workspace: "support".into(),
             connector: "crm".into(),
+            connection: "crm".into(),
             event_id: id.to_owned(),
             event_type: "x".into(),
             order_key: order_key.map(str::to_owned),
             flags: Vec::new(),
             payload: Bytes::from_static(b"{}"),
+            digest: None,
             received_at: 0,
         };
         self.state.append(vec![event]).await.unwrap();

@@ -20,7 +20,7 @@ use connector_core::{
 use connector_state::SqliteState;
 use connector_webhook::{
     dispatch::{DispatchPolicy, Dispatcher, EventHandler},
-    ingress::{IngressLimits, IngressPipeline, IngressTarget},
+    ingress::{ConnectionKeys, IngressLimits, IngressPipeline, IngressTarget},
     schemes,
 };
 use http::Method;
@@ -53,8 +53,9 @@ async fn a_delivery_reaches_its_handler_without_waiting_for_a_poll() {
     let task = tokio::spawn(async move { dispatcher.run(stopped).await });
 
     let verifier = schemes::verifier(&described(), &[]).unwrap();
-    let (tenant, workspace, spec, secrets) = (TenantId::from("acme"), "support".into(), spec(Vec::new()), [SecretString::from(SECRET)]);
-    let target = IngressTarget::new(&tenant, &workspace, &spec, &*verifier, &secrets);
+    let (tenant, workspace, spec) = (TenantId::from("acme"), "support".into(), spec(Vec::new()));
+    let keys = [ConnectionKeys { connection: "crm".into(), secrets: vec![SecretString::from(SECRET)] }];
+    let target = IngressTarget::new(&tenant, &workspace, &spec, &*verifier, &keys);
     for n in 0..20 {
         let body = Bytes::from(format!(r#"{{"id":"e{n}"}}"#));
         let headers = headers(&signed_at(NOW, &body));

@@ -21,7 +21,9 @@ pub struct NewEvent {
     pub workspace: WorkspaceId,
     /// The connector it came through.
     pub connector: Arc<str>,
-    /// The dedupe key: unique per (tenant, connector).
+    /// The connection whose secret proved it.
+    pub connection: Arc<str>,
+    /// The dedupe key: unique per (tenant, connection).
     pub event_id: String,
     /// Its kind.
     pub event_type: Arc<str>,
@@ -31,6 +33,9 @@ pub struct NewEvent {
     pub flags: Vec<String>,
     /// The event as JSON.
     pub payload: Bytes,
+    /// What tells a repeated delivery from another one under the same id, if `payload` does not: whoever seals payloads gives the same bytes
+    /// another look each time. `None`: SHA-256 of `payload`.
+    pub digest: Option<[u8; 32]>,
     /// Unix milliseconds of arrival.
     pub received_at: u64,
 }
@@ -68,6 +73,8 @@ pub struct StoredEvent {
     pub workspace: WorkspaceId,
     /// The connector.
     pub connector: Arc<str>,
+    /// The connection.
+    pub connection: Arc<str>,
     /// The dedupe key.
     pub event_id: String,
     /// Its kind.

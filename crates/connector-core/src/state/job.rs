@@ -162,7 +162,8 @@ pub trait JobQueue: Debug + Send + Sync + 'static {
     async fn enqueue(&self, job: NewJob) -> Result<Enqueued>;
 
     /// Takes up to `limit` due jobs of `queue` for `lease` (by the store's clock), oldest first and never two with one order key. Jobs whose lease
-    /// ran out are taken again; those out of attempts become dead letters instead.
+    /// ran out are taken again; those out of attempts become dead letters instead and come along as [`JobState::Dead`], so that somebody
+    /// hears of them; they are nobody's to work on.
     async fn claim(&self, queue: &str, limit: usize, lease: Duration) -> Result<Vec<Job>>;
 
     /// Finishes a job. `false`: the lease was lost, somebody else has it.

@@ -70,11 +70,13 @@ pub(super) async fn missed(store: &Arc<dyn Store>, book: &Book, inbox: &BTreeMap
             tenant: TenantId::default(),
             workspace: WorkspaceId::from(WORKSPACE),
             connector: "msgraph".into(),
+            connection: "msgraph".into(),
             event_id: format!("catch-up:{id}"),
             event_type: ARRIVED.into(),
             order_key: Some(id.clone()),
             flags: vec!["catch_up".into()],
             payload: payload.to_string().into(),
+            digest: None,
             received_at: book.now(),
         });
     }

@@ -7,7 +7,7 @@ use connector_core::{
     CallCx, Error, ErrorKind, OpCall, OpReply, Result,
     clock::{unix_millis, unix_seconds},
     spec::{Effect, LookupSpec, OpSpec, Repeat},
-    state::{AuditOutcome, Job, JobError},
+    state::{AuditOutcome, Job, JobError, JobState},
 };
 use connector_manifest::select::Path;
 use serde_json::{Map, Value};
@@ -78,6 +78,11 @@ impl Worker {
         match self.outbox.store.claim(&policy.queue, free, policy.lease).await {
             Ok(jobs) => {
                 for job in jobs {
+                    if job.state == JobState::Dead {
+                        one(&self.outbox.counters.dead);
+                        tracing::error!(job = %job.id, subject = %job.subject, "a queued call became a dead letter: its workers vanished");
+                        continue;
+                    }
                     let this = self.clone();
                     workers.spawn(async move { this.work(job).await });
                 }

@@ -113,11 +113,13 @@ async fn an_event_drops_what_it_names_before_the_program_sees_it() {
         tenant: tenant.into(),
         workspace: "default".into(),
         connector: "crm".into(),
+        connection: "crm".into(),
         event_id: event_id.into(),
         event_type: "contact.changed".into(),
         order_key: None,
         flags: Vec::new(),
         payload: r#"{"objectId": 1}"#.into(),
+        digest: None,
         received_at: 0,
     };
     runtime.store().append(vec![event("globex", "e1")]).await.unwrap();

@@ -10,7 +10,7 @@ use connector_core::{
 };
 
 use super::{MemoryState, jobs::Jobs};
-use crate::rules::{event_job, limit_or_default, payload_hash};
+use crate::rules::{again, event_job, limit_or_default, payload_hash};
 
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -27,8 +27,8 @@ struct Row {
 
 impl Events {
     fn append(&mut self, event: NewEvent, jobs: &mut Jobs, now: u64) -> Appended {
-        let id = (event.tenant.clone(), event.connector.to_string(), event.event_id.clone());
-        let hash = payload_hash(&event.payload);
+        let id = (event.tenant.clone(), event.connection.to_string(), event.event_id.clone());
+        let hash = payload_hash(&event);
         if let Some(row) = self.ids.get(&id).and_then(|seq| self.rows.get_mut(seq)) {
             let seq = row.event.seq;
             if row.hash != hash {
@@ -40,8 +40,21 @@ impl Events {
         self.last += 1;
         let seq = self.last;
         let job = jobs.add(event_job(&event, seq), Some(seq), now).id();
-        let NewEvent { tenant, workspace, connector, event_id, event_type, order_key, flags, payload, received_at } = event;
-        let event = StoredEvent { seq, tenant, workspace, connector, event_id, event_type, order_key, flags, payload, received_at, duplicates: 0 };
+        let NewEvent { tenant, workspace, connector, connection, event_id, event_type, order_key, flags, payload, digest: _, received_at } = event;
+        let event = StoredEvent {
+            seq,
+            tenant,
+            workspace,
+            connector,
+            connection,
+            event_id,
+            event_type,
+            order_key,
+            flags,
+            payload,
+            received_at,
+            duplicates: 0,
+        };
         self.ids.insert(id, seq);
         self.rows.insert(seq, Row { event, hash });
         Appended::New { seq, job }
@@ -84,20 +97,7 @@ impl EventLog for MemoryState {
         let now = self.now();
         let tables = &mut *self.tables();
         let Some(event) = tables.events.of(tenant, seq) else { return Ok(None) };
-        let job = event_job(
-            &NewEvent {
-                tenant: event.tenant.clone(),
-                workspace: event.workspace.clone(),
-                connector: event.connector.clone(),
-                event_id: event.event_id.clone(),
-                event_type: event.event_type.clone(),
-                order_key: event.order_key.clone(),
-                flags: Vec::new(),
-                payload: bytes::Bytes::new(),
-                received_at: event.received_at,
-            },
-            seq,
-        );
+        let job = event_job(&again(event.clone()), seq);
         let id = tables.jobs.add(job, Some(seq), now).id();
         tables.jobs.revive(tenant, id, now);
         Ok(Some(id))

@@ -136,12 +136,16 @@ impl Jobs {
         let queue: Arc<str> = queue.into();
         let ready =
             |jobs: &Self| -> Vec<u64> { jobs.due.range((queue.clone(), 0, 0)..=(queue.clone(), now, u64::MAX)).map(|(_, _, id)| *id).collect() };
+        let mut taken = Vec::new();
         for id in ready(self) {
             if self.rows.get(&id).is_some_and(|row| row.job.attempts >= row.job.max_attempts) {
-                self.change(id, |row| bury(row, lease_lost()));
+                taken.extend(self.change(id, |row| {
+                    bury(row, lease_lost());
+                    row.job.clone()
+                }));
             }
         }
-        let mut taken = Vec::new();
+        let limit = taken.len() + limit;
         for id in ready(self) {
             if taken.len() >= limit {
                 break;

@@ -21,9 +21,9 @@ use super::{
     text::{stored, stored_opt},
     uint,
 };
-use crate::rules::{EVENT_MAX_ATTEMPTS, EVENTS, dedupe_hash, event_job, payload_hash};
+use crate::rules::{EVENT_MAX_ATTEMPTS, EVENTS, again, dedupe_hash, event_job, payload_hash};
 
-const COLUMNS: &str = "seq, tenant, workspace, connector, event_id, event_type, order_key, flags, payload, received_at, duplicates";
+const COLUMNS: &str = "seq, tenant, workspace, connector, event_id, event_type, order_key, flags, payload, received_at, duplicates, connection";
 
 /// Events pruned in one transaction.
 const PRUNE: i64 = 1_000;
@@ -41,6 +41,7 @@ fn stored_event(row: &Row) -> Result<StoredEvent> {
         payload: bytes(row, 8)?,
         received_at: number(row, 9)?,
         duplicates: number(row, 10)?,
+        connection: text(row, 11)?.into(),
     })
 }
 
@@ -77,7 +78,7 @@ async fn append(db: &Db, at: Option<i64>, events: &[&NewEvent]) -> Result<Vec<Ap
         .rows(
             // The dedupe keys make a second append of the same events find the first.
             Repeat::Harmless,
-            "SELECT o_ord, o_kind, o_seq, o_job FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            "SELECT o_ord, o_kind, o_seq, o_job FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
             &[
                 &at,
                 &EVENTS,
@@ -90,11 +91,12 @@ async fn append(db: &Db, at: Option<i64>, events: &[&NewEvent]) -> Result<Vec<Ap
                 &events.iter().map(|event| stored_opt(event.order_key.as_deref())).collect::<Vec<_>>(),
                 &events.iter().map(|event| serde_json::Value::from(event.flags.clone()).to_string()).collect::<Vec<_>>(),
                 &events.iter().map(|event| &event.payload[..]).collect::<Vec<_>>(),
-                &events.iter().map(|event| payload_hash(&event.payload).to_vec()).collect::<Vec<_>>(),
+                &events.iter().map(|event| payload_hash(event).to_vec()).collect::<Vec<_>>(),
                 &events.iter().map(|event| int(event.received_at)).collect::<Vec<_>>(),
                 &events.iter().map(|event| dedupe_hash(event).to_vec()).collect::<Vec<_>>(),
                 &jobs.iter().map(|job| stored(&job.subject)).collect::<Vec<_>>(),
                 &jobs.iter().map(|job| stored_opt(job.order_key.as_deref())).collect::<Vec<_>>(),
+                &events.iter().map(|event| stored(&event.connection)).collect::<Vec<_>>(),
             ],
         )
         .await?;
@@ -160,9 +162,7 @@ impl EventLog for PostgresState {
 
     async fn replay(&self, tenant: &TenantId, seq: u64) -> Result<Option<JobId>> {
         let Some(event) = self.event(tenant, seq).await? else { return Ok(None) };
-        let StoredEvent { workspace, connector, event_id, event_type, order_key, flags, payload, received_at, .. } = event;
-        let job =
-            event_job(&NewEvent { tenant: tenant.clone(), workspace, connector, event_id, event_type, order_key, flags, payload, received_at }, seq);
+        let job = event_job(&again(event), seq);
         let row = self
             .db
             .row(

@@ -14,9 +14,9 @@ use super::{
     jobs::{add, revive},
     limit, uint, unreadable,
 };
-use crate::rules::{event_job, payload_hash};
+use crate::rules::{again, event_job, payload_hash};
 
-const COLUMNS: &str = "seq, tenant, workspace, connector, event_id, event_type, order_key, flags, payload, received_at, duplicates";
+const COLUMNS: &str = "seq, tenant, workspace, connector, event_id, event_type, order_key, flags, payload, received_at, duplicates, connection";
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     let text = |column: usize| row.get::<_, String>(column);
@@ -32,6 +32,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
         payload: Bytes::from(row.get::<_, Vec<u8>>(8)?),
         received_at: uint(row.get(9)?),
         duplicates: uint(row.get(10)?),
+        connection: text(11)?.into(),
     })
 }
 
@@ -43,13 +44,13 @@ fn find(connection: &Connection, tenant: &TenantId, seq: u64) -> rusqlite::Resul
 }
 
 fn append(connection: &Connection, event: &NewEvent, now: i64) -> rusqlite::Result<Appended> {
-    let hash = payload_hash(&event.payload);
+    let hash = payload_hash(event);
     let flags = serde_json::Value::from(event.flags.clone()).to_string();
     let seq: Option<i64> = connection
         .prepare_cached(
-            "INSERT INTO events (tenant, workspace, connector, event_id, event_type, order_key, flags, payload, payload_hash, received_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-             ON CONFLICT (tenant, connector, event_id) DO NOTHING RETURNING seq",
+            "INSERT INTO events (tenant, workspace, connector, event_id, event_type, order_key, flags, payload, payload_hash, received_at, connection)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (tenant, connection, event_id) DO NOTHING RETURNING seq",
         )?
         .query_row(
             params![
@@ -62,7 +63,8 @@ fn append(connection: &Connection, event: &NewEvent, now: i64) -> rusqlite::Resu
                 flags,
                 &event.payload[..],
                 &hash[..],
-                int(event.received_at)
+                int(event.received_at),
+                &*event.connection
             ],
             |row| row.get(0),
         )
@@ -72,8 +74,8 @@ fn append(connection: &Connection, event: &NewEvent, now: i64) -> rusqlite::Resu
         return Ok(Appended::New { seq: uint(seq), job });
     }
     let (seq, same): (i64, bool) = connection
-        .prepare_cached("SELECT seq, payload_hash = ?4 FROM events WHERE tenant = ?1 AND connector = ?2 AND event_id = ?3")?
-        .query_row(params![event.tenant.as_str(), &*event.connector, event.event_id, &hash[..]], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .prepare_cached("SELECT seq, payload_hash = ?4 FROM events WHERE tenant = ?1 AND connection = ?2 AND event_id = ?3")?
+        .query_row(params![event.tenant.as_str(), &*event.connection, event.event_id, &hash[..]], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if !same {
         return Ok(Appended::Mismatch { seq: uint(seq) });
     }
@@ -114,9 +116,7 @@ impl EventLog for SqliteState {
         let (tenant, now) = (tenant.clone(), self.now());
         self.write(move |connection| {
             let Some(event) = find(connection, &tenant, seq)? else { return Ok(None) };
-            let StoredEvent { workspace, connector, event_id, event_type, order_key, flags, payload, received_at, .. } = event;
-            let event = NewEvent { tenant: tenant.clone(), workspace, connector, event_id, event_type, order_key, flags, payload, received_at };
-            let id = add(connection, &event_job(&event, seq), Some(int(seq)), now)?.id();
+            let id = add(connection, &event_job(&again(event), seq), Some(int(seq)), now)?.id();
             revive(connection, &tenant, id, now)?;
             Ok(Some(id))
         })

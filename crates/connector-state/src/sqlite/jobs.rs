@@ -116,11 +116,13 @@ pub(super) fn revive(connection: &Connection, tenant: &TenantId, id: JobId, now:
 }
 
 fn claim(connection: &Connection, queue: &str, limit: i64, now: i64, lease: i64) -> rusqlite::Result<Vec<Job>> {
-    connection
-        .prepare_cached(
-            "UPDATE jobs SET state = 3, last_error = ?3 WHERE queue = ?1 AND due_at <= ?2 AND state IN (0, 1) AND attempts >= max_attempts",
-        )?
-        .execute(params![queue, now, error_text(&lease_lost())])?;
+    let mut claimed = connection
+        .prepare_cached(&format!(
+            "UPDATE jobs SET state = 3, last_error = ?3 WHERE queue = ?1 AND due_at <= ?2 AND state IN (0, 1) AND attempts >= max_attempts
+             RETURNING {COLUMNS}"
+        ))?
+        .query_map(params![queue, now, error_text(&lease_lost())], job)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
     let mut due = connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM jobs AS job
@@ -146,7 +148,8 @@ fn claim(connection: &Connection, queue: &str, limit: i64, now: i64, lease: i64)
         job.attempts += 1;
         job.fence += 1;
     }
-    Ok(due)
+    claimed.append(&mut due);
+    Ok(claimed)
 }
 
 impl SqliteState {

@@ -13,6 +13,7 @@ use super::{START_MS, fresh, new_event};
 /// Runs the event log behaviour against fresh stores.
 pub async fn events(make: impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
     an_event_is_kept_once(&make).await;
+    whoever_seals_payloads_says_what_is_the_same(&make).await;
     a_batch_may_repeat_itself(&make).await;
     concurrent_duplicates_give_one_event(&make).await;
     every_event_gets_one_job(&make).await;
@@ -39,18 +40,30 @@ async fn an_event_is_kept_once(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>)
     let kept = store.event(&acme(), seq).await.unwrap().unwrap();
     assert_eq!(kept.payload, r#"{"n":1}"#, "the first one wins");
     assert_eq!((kept.duplicates, kept.received_at), (1, START_MS));
-    assert_eq!((&*kept.event_type, &*kept.connector, kept.event_id.as_str()), ("contact.created", "crm", "e1"));
+    assert_eq!((&*kept.event_type, &*kept.connector, &*kept.connection, kept.event_id.as_str()), ("contact.created", "crm", "crm_main", "e1"));
     assert_eq!((kept.flags, kept.order_key.as_deref(), kept.workspace.as_str()), (vec!["unknown_type".to_owned()], Some("7"), "support"));
 
     // The same id elsewhere is another event.
     let mut elsewhere = new_event("e1", r#"{"n":2}"#);
-    elsewhere.connector = "desk".into();
+    elsewhere.connection = "crm_second".into();
     let mut foreign = new_event("e1", r#"{"n":3}"#);
     foreign.tenant = "other".into();
     let appended = store.append(vec![elsewhere, foreign]).await.unwrap();
     assert!(appended.iter().all(|one| matches!(one, Appended::New { .. })), "{appended:?}");
     assert_eq!(store.event(&TenantId::from("other"), seq).await.unwrap().map(|event| event.seq), None, "another tenant sees nothing");
     assert!(store.append(Vec::new()).await.unwrap().is_empty());
+}
+
+async fn whoever_seals_payloads_says_what_is_the_same(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
+    let (store, _) = fresh(make);
+    let sealed = |bytes: &str, digest: u8| {
+        let mut event = new_event("e1", bytes);
+        event.digest = Some([digest; 32]);
+        vec![event]
+    };
+    let [Appended::New { seq, .. }] = store.append(sealed("aaa", 1)).await.unwrap()[..] else { panic!("the first one is new") };
+    assert_eq!(store.append(sealed("bbb", 1)).await.unwrap(), [Appended::Duplicate { seq }]);
+    assert_eq!(store.append(sealed("aaa", 2)).await.unwrap(), [Appended::Mismatch { seq }]);
 }
 
 async fn a_batch_may_repeat_itself(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {
@@ -166,7 +179,7 @@ async fn any_text_and_length_is_kept(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn S
         assert_eq!((kept.event_id, kept.event_type, kept.flags), (id.clone(), event.event_type, event.flags));
         assert_eq!(kept.order_key.as_deref(), Some(id.as_str()));
         let job = store.job(&acme(), job).await.unwrap().unwrap();
-        assert_eq!(job.order_key, Some(format!("crm:{id}")));
+        assert_eq!(job.order_key, Some(format!("crm_main:{id}")));
     }
     let claimed = store.claim("events", 10, Duration::from_secs(60)).await.unwrap();
     assert_eq!(claimed.len(), 5, "each has a lane of its own");
@@ -181,7 +194,7 @@ async fn the_job_says_what_the_event_is(make: &impl Fn(Arc<dyn Clock>) -> Arc<dy
     event.order_key = Some("7".to_owned());
     let [Appended::New { seq, job: id }] = store.append(vec![event]).await.unwrap()[..] else { panic!("it is new") };
     let job = store.job(&acme(), id).await.unwrap().unwrap();
-    assert_eq!((job.key, job.order_key.as_deref(), job.subject.as_str()), (Some(format!("event:{seq}")), Some("crm:7"), "crm contact.created"));
+    assert_eq!((job.key, job.order_key.as_deref(), job.subject.as_str()), (Some(format!("event:{seq}")), Some("crm_main:7"), "crm contact.created"));
     assert_eq!((job.attempts, job.max_attempts, job.not_before, job.created_at), (0, 8, 0, clock.now_ms()));
     assert_eq!((job.state, job.last_error, &*job.queue), (JobState::Pending, None, "events"));
 }

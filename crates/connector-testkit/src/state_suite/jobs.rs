@@ -106,6 +106,8 @@ async fn spent_attempts_are_dead_letters(make: &impl Fn(Arc<dyn Clock>) -> Arc<d
     let id = store.enqueue(once).await.unwrap().id();
     assert_eq!(store.claim("outbox", 1, LEASE).await.unwrap().len(), 1);
     clock.advance(LEASE);
+    let buried = store.claim("outbox", 1, LEASE).await.unwrap();
+    assert_eq!(buried.iter().map(|job| (job.id, job.state)).collect::<Vec<_>>(), [(id, JobState::Dead)], "somebody hears of it, once");
     assert!(store.claim("outbox", 1, LEASE).await.unwrap().is_empty());
     let dead = store.job(&acme(), id).await.unwrap().unwrap();
     assert_eq!((dead.state, dead.last_error.unwrap().kind), (JobState::Dead, ErrorKind::Timeout));

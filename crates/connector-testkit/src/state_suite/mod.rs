@@ -78,11 +78,13 @@ pub fn new_event(id: &str, payload: &str) -> NewEvent {
         tenant: "acme".into(),
         workspace: "support".into(),
         connector: "crm".into(),
+        connection: "crm_main".into(),
         event_id: id.to_owned(),
         event_type: "contact.created".into(),
         order_key: None,
         flags: Vec::new(),
         payload: Bytes::copy_from_slice(payload.as_bytes()),
+        digest: None,
         received_at: START_MS,
     }
 }

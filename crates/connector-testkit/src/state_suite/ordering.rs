@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use connector_core::{
     ErrorKind, TenantId,
     clock::Clock,
-    state::{NewJob, Store},
+    state::{JobState, NewJob, Store},
 };
 
 use super::{
@@ -76,7 +76,9 @@ async fn a_lost_lease_keeps_the_lane_closed(make: &impl Fn(Arc<dyn Clock>) -> Ar
     clock.advance(LEASE);
     assert_eq!(subjects(&store.claim("outbox", 10, LEASE).await.unwrap()), ["a1"], "the same one again");
     clock.advance(LEASE);
-    assert_eq!(subjects(&store.claim("outbox", 10, LEASE).await.unwrap()), ["a2"], "out of attempts, it makes way");
+    let claimed = store.claim("outbox", 10, LEASE).await.unwrap();
+    assert_eq!(subjects(&claimed), ["a1", "a2"], "out of attempts, it makes way");
+    assert_eq!((claimed[0].state, claimed[1].state), (JobState::Dead, JobState::Leased), "the claim tells of the one that it buried");
 }
 
 async fn a_revived_dead_letter_waits_for_the_one_in_work(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Store>) {

@@ -74,6 +74,15 @@ pub enum Strictness {
     Refuse,
 }
 
+/// The secrets that prove what comes in over one connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionKeys {
+    /// The connection's id, the scope of its events' ids.
+    pub connection: Arc<str>,
+    /// The secrets that are valid now.
+    pub secrets: Vec<SecretString>,
+}
+
 /// Whose webhook it is and how it is checked.
 #[derive(Debug, Clone, Copy)]
 pub struct IngressTarget<'a> {
@@ -85,8 +94,8 @@ pub struct IngressTarget<'a> {
     pub connector: &'a Arc<ConnectorSpec>,
     /// The connector's proof.
     pub verifier: &'a dyn WebhookVerifier,
-    /// The secrets that are valid now.
-    pub secrets: &'a [SecretString],
+    /// What may prove a delivery, by connection. The first connection that does is the one that the events came over.
+    pub keys: &'a [ConnectionKeys],
     /// What happens to events that have not the declared shape.
     pub schema: Strictness,
     /// What happens to bodies that do not say they are JSON. Keep it for vendors whose verifier reads other formats.
@@ -100,9 +109,9 @@ impl<'a> IngressTarget<'a> {
         workspace: &'a WorkspaceId,
         connector: &'a Arc<ConnectorSpec>,
         verifier: &'a dyn WebhookVerifier,
-        secrets: &'a [SecretString],
+        keys: &'a [ConnectionKeys],
     ) -> Self {
-        Self { tenant, workspace, connector, verifier, secrets, schema: Strictness::Keep, content_type: Strictness::Refuse }
+        Self { tenant, workspace, connector, verifier, keys, schema: Strictness::Keep, content_type: Strictness::Refuse }
     }
 }
 
@@ -137,8 +146,8 @@ impl IngressPipeline {
     /// Takes one delivery. A 2xx means that its events are durable.
     pub async fn receive(&self, target: &IngressTarget<'_>, request: RawWebhook<'_>) -> IngressAnswer {
         let answer = match self.judge(target, &request) {
-            Ok(Ingress::Handshake(reply)) => reply.into(),
-            Ok(Ingress::Events(events)) => self.persist(target, events).await,
+            Ok((_, Ingress::Handshake(reply))) => reply.into(),
+            Ok((connection, Ingress::Events(events))) => self.persist(target, connection, events).await,
             Err(answer) => answer,
         };
         self.note(target, &answer);
@@ -146,7 +155,7 @@ impl IngressPipeline {
     }
 
     /// Everything up to the write: nothing here waits or changes anything.
-    fn judge(&self, target: &IngressTarget<'_>, request: &RawWebhook<'_>) -> Result<Ingress, IngressAnswer> {
+    fn judge<'t>(&self, target: &IngressTarget<'t>, request: &RawWebhook<'_>) -> Result<(&'t Arc<str>, Ingress), IngressAnswer> {
         let refused = |error: Error| {
             let outcome = verify::refused(&error);
             tracing::warn!(target: "connectors::webhook", connector = %target.connector.id, tenant = %target.tenant, outcome = outcome.as_str(), %error, "a delivery was refused");
@@ -156,8 +165,7 @@ impl IngressPipeline {
             }
         };
         verify::admissible(request, &self.limits).map_err(IngressAnswer::of)?;
-        let proven =
-            schemes::usable(target.secrets).and_then(|()| target.verifier.verify(request, target.secrets, self.clock.wall())).map_err(refused)?;
+        let (connection, proven) = self.prove(target, request).map_err(refused)?;
         if let Ingress::Events(events) = &proven {
             if target.content_type == Strictness::Refuse && !verify::says_json(request) {
                 return Err(IngressAnswer::of(Outcome::NotJson));
@@ -167,7 +175,22 @@ impl IngressPipeline {
             }
             self.shape(request, events).map_err(refused)?;
         }
-        Ok(proven)
+        Ok((connection, proven))
+    }
+
+    /// The connection whose secrets prove the delivery. If none does, the refusal that says most: that it was signed with a wrong secret is true
+    /// of all but one connection even when it is genuine.
+    fn prove<'t>(&self, target: &IngressTarget<'t>, request: &RawWebhook<'_>) -> Result<(&'t Arc<str>, Ingress)> {
+        let mut refusal = None;
+        for keys in target.keys {
+            let proven = schemes::usable(&keys.secrets).and_then(|()| target.verifier.verify(request, &keys.secrets, self.clock.wall()));
+            match proven {
+                Ok(ingress) => return Ok((&keys.connection, ingress)),
+                Err(error) if refusal.is_none() || verify::refused(&error) != Outcome::WrongProof => refusal = Some(error),
+                Err(_) => {}
+            }
+        }
+        Err(refusal.map_or_else(|| schemes::usable(&[]).err(), Some).unwrap_or_else(|| Error::internal("a delivery was neither proven nor refused")))
     }
 
     /// A body that is JSON is checked as a whole, since that is what was signed; otherwise what the verifier made of it.
@@ -179,8 +202,8 @@ impl IngressPipeline {
         events.iter().try_for_each(|event| json::check(&event.payload))
     }
 
-    async fn persist(&self, target: &IngressTarget<'_>, incoming: Vec<IncomingEvent>) -> IngressAnswer {
-        let events = match self.prepare(target, incoming) {
+    async fn persist(&self, target: &IngressTarget<'_>, connection: &Arc<str>, incoming: Vec<IncomingEvent>) -> IngressAnswer {
+        let events = match self.prepare(target, connection, incoming) {
             Ok(events) => events,
             Err(outcome) => return IngressAnswer::of(outcome),
         };
@@ -209,7 +232,7 @@ impl IngressPipeline {
         IngressAnswer { events: appended, ..IngressAnswer::of(outcome) }
     }
 
-    fn prepare(&self, target: &IngressTarget<'_>, incoming: Vec<IncomingEvent>) -> Result<Vec<NewEvent>, Outcome> {
+    fn prepare(&self, target: &IngressTarget<'_>, connection: &Arc<str>, incoming: Vec<IncomingEvent>) -> Result<Vec<NewEvent>, Outcome> {
         let received_at = unix_millis(self.clock.wall());
         let schemas = self
             .schemas
@@ -246,11 +269,13 @@ impl IngressPipeline {
                     tenant: target.tenant.clone(),
                     workspace: target.workspace.clone(),
                     connector: target.connector.id.clone(),
+                    connection: connection.clone(),
                     event_id,
                     event_type: event.event_type,
                     order_key: event.order_key,
                     flags,
                     payload: event.payload,
+                    digest: None,
                     received_at,
                 })
             })

@@ -72,6 +72,7 @@ pub struct Facts {
     pub(super) tenant: TenantId,
     pub(super) workspace: WorkspaceId,
     pub(super) connector: Arc<str>,
+    connection: Arc<str>,
     pub(super) event_type: Arc<str>,
     id: String,
     received_at: u64,
@@ -89,6 +90,7 @@ impl Facts {
             tenant: event.tenant.clone(),
             workspace: event.workspace.clone(),
             connector: event.connector.clone(),
+            connection: event.connection.clone(),
             event_type: event.event_type.clone(),
             id: event.event_id.clone(),
             received_at: event.received_at,
@@ -98,7 +100,7 @@ impl Facts {
 
     fn key(&self, rule: &str, step: usize) -> String {
         let mut hash = Sha256::new();
-        for part in [self.tenant.as_str(), &self.connector, &self.id, rule, &step.to_string()] {
+        for part in [self.tenant.as_str(), &self.connection, &self.id, rule, &step.to_string()] {
             // The length first: no two lists of parts give the same bytes.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);

@@ -46,6 +46,7 @@ fn event(payload: Value) -> StoredEvent {
         tenant: "default".into(),
         workspace: "support".into(),
         connector: "msgraph".into(),
+        connection: "msgraph".into(),
         event_id: "m-1".into(),
         event_type: "message_received".into(),
         order_key: None,

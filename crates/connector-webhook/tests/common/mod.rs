@@ -19,7 +19,7 @@ use connector_core::{
 use connector_manifest::model::Webhook;
 use connector_state::MemoryState;
 use connector_webhook::{
-    ingress::{IngressAnswer, IngressLimits, IngressPipeline, IngressTarget, Strictness},
+    ingress::{ConnectionKeys, IngressAnswer, IngressLimits, IngressPipeline, IngressTarget, Strictness},
     schemes,
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -103,7 +103,8 @@ impl Bench {
         let headers = headers(pairs);
         let body = Bytes::copy_from_slice(body);
         let (tenant, workspace) = (self.tenant.into(), "support".into());
-        let target = IngressTarget { schema: self.schema, ..IngressTarget::new(&tenant, &workspace, &self.spec, &*self.verifier, &self.secrets) };
+        let keys = [ConnectionKeys { connection: "crm".into(), secrets: self.secrets.clone() }];
+        let target = IngressTarget { schema: self.schema, ..IngressTarget::new(&tenant, &workspace, &self.spec, &*self.verifier, &keys) };
         self.pipeline.receive(&target, RawWebhook { method: &Method::POST, url: URL, query: "", headers: &headers, body: &body }).await
     }
 

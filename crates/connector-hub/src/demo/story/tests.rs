@@ -90,6 +90,7 @@ fn event(id: &str) -> StoredEvent {
         tenant: TenantId::default(),
         workspace: WorkspaceId::default(),
         connector: "msgraph".into(),
+        connection: "msgraph".into(),
         event_id: id.into(),
         event_type: ARRIVED.into(),
         order_key: None,

@@ -71,7 +71,7 @@ END $$;
 -- each other.
 CREATE FUNCTION append_events(p_at bigint, p_queue text, p_max_attempts bigint, p_tenant text[], p_workspace text[], p_connector text[],
                               p_event_id text[], p_event_type text[], p_order_key text[], p_flags text[], p_payload bytea[], p_hash bytea[],
-                              p_received_at bigint[], p_dedupe bytea[], p_subject text[], p_lane_key text[])
+                              p_received_at bigint[], p_dedupe bytea[], p_subject text[], p_lane_key text[], p_connection text[])
 RETURNS TABLE (o_ord bigint, o_kind smallint, o_seq bigint, o_job bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -87,10 +87,12 @@ BEGIN
     SELECT array_agg(nextval('events_seq')), array_agg(nextval('jobs_id')) INTO v_seq, v_job FROM generate_series(1, v_count);
 
     WITH kept AS (
-        INSERT INTO events (seq, tenant, workspace, connector, event_id, event_type, order_key, flags, payload, payload_hash, received_at, dedupe)
-        SELECT i.seq, i.tenant, i.workspace, i.connector, i.event_id, i.event_type, i.order_key, i.flags, i.payload, i.hash, i.received_at, i.dedupe
+        INSERT INTO events (seq, tenant, workspace, connector, connection, event_id, event_type, order_key, flags, payload, payload_hash, received_at,
+                            dedupe)
+        SELECT i.seq, i.tenant, i.workspace, i.connector, i.connection, i.event_id, i.event_type, i.order_key, i.flags, i.payload, i.hash, i.received_at, i.dedupe
         FROM unnest(v_seq, p_tenant, p_workspace, p_connector, p_event_id, p_event_type, p_order_key, p_flags, p_payload, p_hash, p_received_at,
-                    p_dedupe) AS i (seq, tenant, workspace, connector, event_id, event_type, order_key, flags, payload, hash, received_at, dedupe)
+                    p_dedupe, p_connection)
+             AS i (seq, tenant, workspace, connector, event_id, event_type, order_key, flags, payload, hash, received_at, dedupe, connection)
         ORDER BY i.dedupe, i.seq
         ON CONFLICT (dedupe) DO NOTHING
         RETURNING seq)
@@ -227,7 +229,10 @@ BEGIN
             FOR UPDATE SKIP LOCKED
         LOOP
             IF v_job.spent THEN
-                UPDATE jobs SET state = 3, last_error = p_lost WHERE id = v_job.id;
+                RETURN QUERY
+                UPDATE jobs AS j SET state = 3, last_error = p_lost WHERE j.id = v_job.id
+                RETURNING j.id, j.tenant, j.workspace, j.queue, j.subject, j.key, j.order_key, j.payload, j.state, j.attempts, j.max_attempts,
+                          j.not_before, j.created_at, j.last_error, j.fence;
                 v_again := true;
                 CONTINUE;
             END IF;

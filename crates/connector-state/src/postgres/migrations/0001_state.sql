@@ -14,13 +14,14 @@ CREATE TABLE kv (
 CREATE INDEX kv_expiry ON kv (expires_at) WHERE expires_at IS NOT NULL;
 CREATE SEQUENCE kv_version;
 
--- Events: the unique index over `dedupe`, SHA-256 of (tenant, connector, event id), is the dedupe.
+-- Events: the unique index over `dedupe`, SHA-256 of (tenant, connection, event id), is the dedupe.
 CREATE SEQUENCE events_seq;
 CREATE TABLE events (
     seq          bigint PRIMARY KEY,
     tenant       text COLLATE "C" NOT NULL,
     workspace    text COLLATE "C" NOT NULL,
     connector    text COLLATE "C" NOT NULL,
+    connection   text COLLATE "C" NOT NULL,
     event_id     text COLLATE "C" NOT NULL,
     event_type   text COLLATE "C" NOT NULL,
     order_key    text COLLATE "C",
