@@ -10,6 +10,7 @@ use connector_core::{
     Connector, Error, Result,
     clock::{Clock, Rng, SystemClock, ThreadRng},
     credential::CredentialStore,
+    fleet::{LocalPubSub, PubSub},
     layer::{Layer, StackParts},
     resilience::Resilience,
     state::Store,
@@ -27,6 +28,7 @@ use connector_webhook::{
 };
 
 use dashmap::DashMap;
+use tokio::sync::watch;
 
 use crate::{
     approval::Approvals,
@@ -65,6 +67,8 @@ pub struct RuntimeBuilder {
     layers: Vec<Arc<dyn Layer>>,
     vault: Option<Vault>,
     dispatch: DispatchPolicy,
+    pubsub: Option<Arc<dyn PubSub>>,
+    wakes: Option<watch::Receiver<u64>>,
 }
 
 impl std::fmt::Debug for RuntimeBuilder {
@@ -90,6 +94,8 @@ impl RuntimeBuilder {
             layers: Vec::new(),
             vault: None,
             dispatch: DispatchPolicy::default(),
+            pubsub: None,
+            wakes: None,
         }
     }
 
@@ -145,6 +151,18 @@ impl RuntimeBuilder {
     /// How events are worked off: how many at a time, how often and when again.
     pub fn dispatch(mut self, policy: DispatchPolicy) -> Self {
         self.dispatch = policy;
+        self
+    }
+
+    /// How the processes of a fleet tell each other something; only this process hears it if not said.
+    pub fn pubsub(mut self, pubsub: Arc<dyn PubSub>) -> Self {
+        self.pubsub = Some(pubsub);
+        self
+    }
+
+    /// A counter that moves when another process may have added work to the store. Without one, such work is found when the queues are next looked at.
+    pub fn wakes(mut self, wakes: watch::Receiver<u64>) -> Self {
+        self.wakes = Some(wakes);
         self
     }
 
@@ -286,6 +304,8 @@ impl RuntimeBuilder {
             serials: DashMap::new(),
             env: self.env,
             dispatch: self.dispatch,
+            pubsub: self.pubsub.unwrap_or_else(|| Arc::new(LocalPubSub::default())),
+            wakes: self.wakes,
             problems: Mutex::new(problems),
         })))
     }

@@ -6,6 +6,7 @@ use connector_core::{
     Actor, Connection, Error, ErrorKind, OpCall, Registry, Result, TenantId, WorkspaceId,
     clock::Rng,
     connector::Lifecycle,
+    fleet::PubSub,
     layer::StackParts,
     resilience::Explained,
     state::{AuditFilter, Job, JobFilter, JobId, JobState, Store, StoredAudit},
@@ -19,6 +20,7 @@ use connector_webhook::{
     reload::Problem,
 };
 use dashmap::DashMap;
+use tokio::sync::watch;
 
 use crate::{
     approval::{Approval, ApprovalState},
@@ -72,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) serials: DashMap<(TenantId, String), u64>,
     pub(crate) env: Env,
     pub(crate) dispatch: DispatchPolicy,
+    pub(crate) pubsub: Arc<dyn PubSub>,
+    pub(crate) wakes: Option<watch::Receiver<u64>>,
     pub(crate) problems: Mutex<Vec<Problem>>,
 }
 
@@ -406,6 +410,11 @@ impl Runtime {
     /// What the inner layers share: breakers, limiters, budgets.
     pub fn stack(&self) -> &StackParts {
         &self.0.parts
+    }
+
+    /// How this process and the others of its fleet tell each other something.
+    pub fn pubsub(&self) -> &Arc<dyn PubSub> {
+        &self.0.pubsub
     }
 
     /// The cache of replies.

@@ -50,9 +50,26 @@ impl Runtime {
             tokio::spawn(worker.run(stopped.clone())),
             tokio::spawn(async move { dispatcher.run(events).await }),
             tokio::spawn(watch_files(self.clone(), stopped.clone())),
-            tokio::spawn(rotation::tend(self.clone(), stopped)),
+            tokio::spawn(rotation::tend(self.clone(), stopped.clone())),
+            tokio::spawn(pass_on(self.clone(), stopped)),
         ];
         RuntimeTasks { stop, tasks, runtime: self.clone() }
+    }
+}
+
+/// Wakes this process's workers when another process added work.
+async fn pass_on(runtime: Runtime, mut stop: watch::Receiver<bool>) {
+    let Some(mut wakes) = runtime.0.wakes.clone() else { return };
+    while !*stop.borrow_and_update() {
+        tokio::select! {
+            changed = stop.changed() => if changed.is_err() { break },
+            changed = wakes.changed() => {
+                // The store is gone, and with it everything that could be worked on.
+                if changed.is_err() { break }
+                runtime.0.waker.wake();
+                runtime.0.shared.outbox.waker.notify_one();
+            }
+        }
     }
 }
 
