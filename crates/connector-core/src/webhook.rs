@@ -72,6 +72,12 @@ pub trait WebhookVerifier: Debug + Send + Sync + 'static {
     /// The name of the scheme, for health and documentation.
     fn scheme(&self) -> &'static str;
 
+    /// The media types of bodies this verifier reads besides JSON, in lower case and without parameters, such as
+    /// `application/x-www-form-urlencoded`. A genuine delivery of any other type is refused with 415; none are read by default.
+    fn media_types(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Checks the raw bytes against any of the secrets (two may be valid during a rotation), in constant time and within the replay window.
     ///
     /// # Errors
