@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{AuthSpec, EventSpec, LimitSpec, OpSpec, StreamSpec, WebhookSpec};
+use super::{AuthSpec, EventSpec, LimitSpec, OpSpec, StreamSpec, SubscriptionSpec, WebhookSpec};
 use crate::{error::ErrorKind, hash::BuildFolded};
 
 /// How far the connector's operations have been shown to work. Said honestly: `verified_live` stays false until someone did it.
@@ -65,6 +65,9 @@ pub struct ConnectorSpec {
     pub events: Vec<EventSpec>,
     /// The syncable collections.
     pub streams: Vec<StreamSpec>,
+    /// The kinds of subscriptions, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<SubscriptionSpec>,
     /// How far it has been shown to work.
     pub status: Status,
     operations: Vec<Arc<OpSpec>>,
@@ -92,6 +95,7 @@ impl ConnectorSpec {
             webhook: None,
             events: Vec::new(),
             streams: Vec::new(),
+            subscriptions: Vec::new(),
             status: Status::default(),
             operations,
             index,

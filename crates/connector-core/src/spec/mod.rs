@@ -8,6 +8,7 @@ mod event;
 mod lazy;
 mod limits;
 mod op;
+mod subscription;
 
 pub use auth::{
     ApiKeyPlace, AssertionSpec, AuthSpec, BasicEncoding, ClientAuth, HmacSpec, JwtAlgorithm, OAuth2Flow, OAuth2Spec, ScopeSeparator, TokenBody,
@@ -17,3 +18,6 @@ pub use event::{EventSpec, StreamSpec, WebhookSpec};
 pub use lazy::Lazy;
 pub use limits::{LimitKey, LimitSpec, Window};
 pub use op::{Approval, BatchSpec, CacheSpec, Effect, Example, InverseSpec, LookupSpec, OpSpec, PageSpec, ParamSpec, Repeat, TimeoutClass};
+pub use subscription::{
+    CatchUpSpec, CreateSpec, ExpiresAs, LifecycleMeaning, ListSpec, OpRef, RenewSpec, Span, SubscriptionEvents, SubscriptionParam, SubscriptionSpec,
+};
