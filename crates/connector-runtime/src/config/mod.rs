@@ -4,6 +4,7 @@
 //! credentials stay references here and go from the environment straight into the credential store.
 
 mod parse;
+mod server;
 mod substitute;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -14,6 +15,7 @@ use connector_vault::config::VaultConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+pub use server::ServerConfig;
 pub(crate) use substitute::{Env, Substitution};
 
 /// Credential fields that identify and do not authenticate; they may stand in the file as they are.
@@ -43,6 +45,8 @@ pub struct HubConfig {
     pub tenants: Vec<String>,
     /// Where the master keys are and which external stores are read through; the program that embeds the runtime opens the vault.
     pub vault: Option<VaultConfig>,
+    /// Who may reach the hub over HTTP, how much at once, and how it stops.
+    pub server: ServerConfig,
 }
 
 /// One connection.
@@ -239,6 +243,7 @@ impl HubConfig {
     /// The problems [`HubConfig::check`] reports, each with the path of its key.
     fn problems(&self) -> Vec<(String, String)> {
         let mut found = self.vault.as_ref().map(VaultConfig::problems).unwrap_or_default();
+        found.extend(self.server.problems());
         for (id, connection) in &self.connections {
             let key = format!("connections.{id}");
             if connector_webhook::ingress::route::path_id(id).as_deref() != Some(id) {
