@@ -3,7 +3,7 @@
 //! Owns the signature and what an answer means. Refuses to retry: the queue that holds the delivery does, under the same id, so that the
 //! receiver can tell a repeat. Where requests may go is the transport's egress guard's business.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -17,10 +17,10 @@ use connector_core::{
 };
 use connector_manifest::model::MacAlgorithm;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use url::Url;
 
-use crate::schemes::mac;
+use crate::schemes::{mac, named::key};
 
 /// The longest payload that is sent, in bytes. The specification advises less than 20 KB; receivers refuse much more.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
@@ -29,16 +29,20 @@ pub const MAX_PAYLOAD: usize = 256 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How much of an answer is read: only its status counts.
 const MAX_ANSWER: usize = 4 * 1024;
-/// What a secret begins with.
-const SECRET: &str = "whsec_";
 
-/// A receiver of events.
-#[derive(Debug, Clone)]
+/// A receiver of events. `Debug` shows the host only: a path may be what lets one in.
+#[derive(Clone)]
 pub struct Endpoint {
     /// Where they go.
     pub url: Url,
     /// The secrets they are signed with, the newest first: during a rotation both sign, so that the receiver may change at its own time.
     pub secrets: Vec<SecretString>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("host", &self.url.host_str().unwrap_or_default()).field("secrets", &self.secrets.len()).finish()
+    }
 }
 
 impl Endpoint {
@@ -57,14 +61,6 @@ impl Endpoint {
         secrets.iter().try_for_each(|secret| key(secret).map(drop))?;
         Ok(Self { url, secrets })
     }
-}
-
-/// The key is what stands after `whsec_`, decoded; 24 to 64 bytes.
-fn key(secret: &SecretString) -> Result<Vec<u8>> {
-    let text = secret.expose_secret();
-    let encoded = text.strip_prefix(SECRET).unwrap_or(text);
-    let key = STANDARD.decode(encoded).ok().filter(|key| (24..=64).contains(&key.len()));
-    key.ok_or_else(|| Error::config("the secret for forwarded events must be `whsec_` and 24 to 64 bytes in base64"))
 }
 
 /// One event on its way out.

@@ -5,14 +5,14 @@
 
 mod hmac;
 pub(crate) mod mac;
-mod named;
+pub(crate) mod named;
 mod reader;
+mod slack;
 mod time;
 mod vendors;
 
 use std::{fmt::Debug, sync::Arc, time::SystemTime};
 
-use bytes::Bytes;
 use connector_core::{
     error::{Error, ErrorKind, Result},
     spec::EventSpec,
@@ -22,16 +22,15 @@ use connector_core::{
 use connector_manifest::model::{Verify, Webhook};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use self::vendors::{FreshBody, GoogleChannel, Intuit};
+use self::vendors::{FreshBody, GoogleChannel, Intuit, Zendesk};
 pub use self::{
     hmac::{HmacScheme, Message},
     mac::MAX_SIGNATURES,
     named::{StandardWebhooks, StaticBearer, Stripe},
     reader::{EventReader, UNKNOWN},
+    slack::SlackV0,
     time::TOLERANCE,
 };
-use crate::ingress::handshake;
-
 /// The scheme that proves the sender but not the message.
 pub(crate) const BEARER: &str = "bearer";
 
@@ -55,6 +54,16 @@ pub trait Proof: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Denied`] with context `reason`: `missing`, `malformed`, `mismatch` or `stale`.
     fn prove(&self, request: &RawWebhook<'_>, secrets: &[SecretString], now: SystemTime) -> Result<Proven>;
+
+    /// The answer to a proven delivery by which the vendor only checks the address; `None`: it holds events.
+    fn handshake(&self, _request: &RawWebhook<'_>) -> Option<HandshakeReply> {
+        None
+    }
+
+    /// Why a secret must not be used although it could be: everybody knows it. `None`: nothing is wrong with it.
+    fn refuses(&self, _secret: &SecretString) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A [`WebhookVerifier`] for JSON bodies: a proof, and a way to read the events.
@@ -103,12 +112,12 @@ pub fn proof(verify: &Verify) -> Result<Box<dyn Proof>> {
         (Some(scheme), None) => Ok(match scheme.as_str() {
             "standard_webhooks" => Box::new(StandardWebhooks),
             "stripe" => Box::new(Stripe),
-            "slack_v0" => Box::new(HmacScheme::slack_v0()),
+            "slack_v0" => Box::new(SlackV0::default()),
             "github" => Box::new(HmacScheme::github()),
             "linear" => Box::new(FreshBody::linear()?),
             "notion" => Box::new(FreshBody::notion()?),
             "jira" => Box::new(FreshBody::jira()?),
-            "zendesk" => Box::new(vendors::zendesk()?),
+            "zendesk" => Box::new(Zendesk::new()?),
             "netbox" => Box::new(vendors::netbox()?),
             BEARER => Box::new(StaticBearer),
             other => {
@@ -139,16 +148,11 @@ impl WebhookVerifier for JsonWebhook {
 
     fn verify(&self, request: &RawWebhook<'_>, secrets: &[SecretString], now: SystemTime) -> Result<Ingress> {
         usable(secrets)?;
-        if self.proof.scheme() == "zendesk" && secrets.iter().any(|secret| secret.expose_secret() == vendors::ZENDESK_TEST_SECRET) {
-            return Err(Error::config("the webhook secret is the one of Zendesk's test button, which everybody knows; store the webhook's own"));
+        if let Some(why) = secrets.iter().find_map(|secret| self.proof.refuses(secret)) {
+            return Err(Error::config(why));
         }
         let proven = self.proof.prove(request, secrets, now)?;
-        if self.proof.scheme() == "notion" && handshake::is_notion_verification(request.body) {
-            return Ok(Ingress::Handshake(HandshakeReply { status: 200, content_type: "text/plain; charset=utf-8", body: Bytes::new() }));
-        }
-        if self.proof.scheme() == "slack_v0"
-            && let Some(reply) = handshake::slack_challenge(request.body)
-        {
+        if let Some(reply) = self.proof.handshake(request) {
             return Ok(Ingress::Handshake(reply));
         }
         Ok(Ingress::Events(self.reader.read(request.body, &proven)?))

@@ -73,8 +73,11 @@ fn public_key(secret: &SecretString) -> Result<UnparsedPublicKey<Vec<u8>>> {
         .ok_or_else(|| Error::config("a Standard Webhooks public key must be `whpk_` and 32 bytes in base64; copy it again from the vendor"))
 }
 
-/// The key is what stands after `whsec_`, decoded; 24 to 64 bytes.
-fn key(secret: &SecretString) -> Result<Vec<u8>> {
+/// The key of a symmetric secret: what stands after `whsec_`, decoded; 24 to 64 bytes. Incoming and outgoing deliveries read it alike.
+///
+/// # Errors
+/// [`connector_core::ErrorKind::Config`] if it is not one; the text is never quoted.
+pub(crate) fn key(secret: &SecretString) -> Result<Vec<u8>> {
     let text = secret.expose_secret();
     let encoded = text.strip_prefix("whsec_").unwrap_or(text);
     base64::engine::general_purpose::STANDARD

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{HmacScheme, Proof, Proven, denied, header, mac, reader, time, usable};
+use crate::ingress::handshake;
 
 /// A proof whose time stands in the signed body and not in a header.
 #[derive(Debug)]
@@ -27,11 +28,13 @@ pub(super) struct FreshBody {
     at: Path,
     /// How far from now it may be, in both directions.
     tolerance: Duration,
+    /// Whether a proven body is only the vendor's check of the address.
+    handshake: Option<fn(&[u8]) -> bool>,
 }
 
 impl FreshBody {
     fn new(name: &'static str, proof: HmacScheme, at: &str, tolerance: Duration) -> Result<Self> {
-        Ok(Self { name, proof: proof.named(name).build()?, at: Path::parse(at).map_err(Error::config)?, tolerance })
+        Ok(Self { name, proof: proof.named(name).build()?, at: Path::parse(at).map_err(Error::config)?, tolerance, handshake: None })
     }
 
     /// Linear: hex over the body; the SDK takes deliveries of the last minute only.
@@ -45,7 +48,7 @@ impl FreshBody {
     // https://developers.notion.com/reference/webhooks
     pub(super) fn notion() -> Result<Self> {
         let proof = HmacScheme::new(MacAlgorithm::HmacSha256, "x-notion-signature", "{body}")?.prefixed("sha256=");
-        Self::new("notion", proof, ".timestamp", DAY)
+        Ok(Self { handshake: Some(handshake::is_notion_verification), ..Self::new("notion", proof, ".timestamp", DAY)? })
     }
 
     /// Jira's admin webhooks. The window is ours: the vendor sets none and retries for hours.
@@ -72,20 +75,44 @@ impl Proof for FreshBody {
             _ => Ok(proven),
         }
     }
+
+    fn handshake(&self, request: &RawWebhook<'_>) -> Option<HandshakeReply> {
+        (self.handshake?)(request.body).then(|| HandshakeReply { status: 200, content_type: "text/plain; charset=utf-8", body: Bytes::new() })
+    }
 }
 
 /// Zendesk: base64 over timestamp and body, with nothing between them.
 // https://developer.zendesk.com/documentation/webhooks/verifying/
-pub(super) fn zendesk() -> Result<HmacScheme> {
-    HmacScheme::new(MacAlgorithm::HmacSha256, "x-zendesk-webhook-signature", "{timestamp}{body}")?
-        .named("zendesk")
-        .encoded(MacEncoding::Base64)
-        .fresh_by("x-zendesk-webhook-signature-timestamp", time::TOLERANCE)?
-        .build()
+#[derive(Debug)]
+pub(super) struct Zendesk(HmacScheme);
+
+impl Zendesk {
+    pub(super) fn new() -> Result<Self> {
+        let proof = HmacScheme::new(MacAlgorithm::HmacSha256, "x-zendesk-webhook-signature", "{timestamp}{body}")?
+            .named("zendesk")
+            .encoded(MacEncoding::Base64)
+            .fresh_by("x-zendesk-webhook-signature-timestamp", time::TOLERANCE)?;
+        Ok(Self(proof.build()?))
+    }
+}
+
+impl Proof for Zendesk {
+    fn scheme(&self) -> &'static str {
+        self.0.scheme()
+    }
+
+    fn prove(&self, request: &RawWebhook<'_>, secrets: &[SecretString], now: SystemTime) -> Result<Proven> {
+        self.0.prove(request, secrets, now)
+    }
+
+    fn refuses(&self, secret: &SecretString) -> Option<&'static str> {
+        (secret.expose_secret() == ZENDESK_TEST_SECRET)
+            .then_some("the webhook secret is the one of Zendesk's test button, which everybody knows; store the webhook's own")
+    }
 }
 
 /// The fixed secret of Zendesk's "test webhook" button: everybody knows it.
-pub(super) const ZENDESK_TEST_SECRET: &str = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==";
+const ZENDESK_TEST_SECRET: &str = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==";
 
 /// NetBox and Nautobot event rules: SHA-512 in hex over the body.
 // https://netboxlabs.com/docs/netbox/integrations/webhooks/
