@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, atomic::AtomicU64},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -41,6 +42,7 @@ use crate::{
     health::Monitor,
     idempotency::Records,
     outbox::Outbox,
+    push::{PUSH_TTL, PushLog},
     reauth::ReauthWatch,
     reload::Reloader,
     rotation::Unstored,
@@ -69,6 +71,7 @@ pub struct RuntimeBuilder {
     dispatch: DispatchPolicy,
     pubsub: Option<Arc<dyn PubSub>>,
     wakes: Option<watch::Receiver<u64>>,
+    push_ttl: Duration,
 }
 
 impl std::fmt::Debug for RuntimeBuilder {
@@ -96,6 +99,7 @@ impl RuntimeBuilder {
             dispatch: DispatchPolicy::default(),
             pubsub: None,
             wakes: None,
+            push_ttl: PUSH_TTL,
         }
     }
 
@@ -163,6 +167,12 @@ impl RuntimeBuilder {
     /// A counter that moves when another process may have added work to the store. Without one, such work is found when the queues are next looked at.
     pub fn wakes(mut self, wakes: watch::Receiver<u64>) -> Self {
         self.wakes = Some(wakes);
+        self
+    }
+
+    /// How long messages to subscribers are kept, so that they can be had after a break; [`PUSH_TTL`] if not said.
+    pub fn push_ttl(mut self, ttl: Duration) -> Self {
+        self.push_ttl = ttl;
         self
     }
 
@@ -281,6 +291,8 @@ impl RuntimeBuilder {
         let send = Arc::new(SendStage { trail, counters: counters.clone(), monitor, clock: self.clock.clone() });
         let ingress = IngressPipeline::new(events_of(&store), self.clock.clone(), IngressLimits::default()).waking(waker.clone());
         let problems = reloader.problems();
+        let pubsub = self.pubsub.unwrap_or_else(|| Arc::new(LocalPubSub::default()));
+        let push = PushLog::new(store.clone(), self.clock.clone(), pubsub.clone(), self.push_ttl);
         Ok(Runtime(Arc::new(Inner {
             stages,
             shared,
@@ -304,7 +316,8 @@ impl RuntimeBuilder {
             serials: DashMap::new(),
             env: self.env,
             dispatch: self.dispatch,
-            pubsub: self.pubsub.unwrap_or_else(|| Arc::new(LocalPubSub::default())),
+            pubsub,
+            push,
             wakes: self.wakes,
             problems: Mutex::new(problems),
         })))

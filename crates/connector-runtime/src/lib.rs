@@ -15,6 +15,7 @@ mod events;
 mod health;
 mod idempotency;
 mod outbox;
+mod push;
 mod reauth;
 mod reload;
 mod request;
@@ -47,6 +48,7 @@ pub use connector_webhook::{
 pub use health::{AuthState, ConnectionHealth, HealthState, LastError};
 pub use idempotency::KEY_TTL;
 pub use outbox::QUEUE as OUTBOX_QUEUE;
+pub use push::{MOST_PUSH, MOST_TOPIC, NewPush, PUSH_NOTICE, PUSH_TTL, PushLog, Pushed, Standing, TopicPattern, check_topic, read_notice};
 pub use reauth::REAUTH_REQUIRED;
 pub use request::{CallOutcome, CallRequest, Role};
 pub use rotation::{CREDENTIAL_EXPIRING, OVERLAP, ROTATION_DUE, Tended};

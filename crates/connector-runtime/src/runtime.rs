@@ -32,6 +32,7 @@ use crate::{
     credentials::Credentials,
     events::Teller,
     outbox,
+    push::PushLog,
     reauth::ReauthWatch,
     reload::Reloader,
     request::{CallOutcome, CallRequest, Governed, Role},
@@ -75,6 +76,7 @@ pub(crate) struct Inner {
     pub(crate) env: Env,
     pub(crate) dispatch: DispatchPolicy,
     pub(crate) pubsub: Arc<dyn PubSub>,
+    pub(crate) push: PushLog,
     pub(crate) wakes: Option<watch::Receiver<u64>>,
     pub(crate) problems: Mutex<Vec<Problem>>,
 }
@@ -415,6 +417,11 @@ impl Runtime {
     /// How this process and the others of its fleet tell each other something.
     pub fn pubsub(&self) -> &Arc<dyn PubSub> {
         &self.0.pubsub
+    }
+
+    /// The log of messages to subscribers.
+    pub fn push_log(&self) -> &PushLog {
+        &self.0.push
     }
 
     /// The cache of replies.
