@@ -6,6 +6,7 @@ mod placeholders;
 mod shape;
 mod sources;
 mod starter;
+mod subscription_schema;
 mod yaml;
 
 mod assemble;

@@ -33,12 +33,32 @@ fn sections(out: &mut String, spec: &ConnectorSpec) -> std::fmt::Result {
         }
         writeln!(out)?;
     }
+    subscriptions(out, spec)?;
     writeln!(out, "### Code location\n")?;
     writeln!(
         out,
         "- Manifest: `crates/connector-{}/manifest/`\n- Hooks: `crates/connector-{}/src/odd/`\n- Typed operations: `crates/connector-{}/src/generated/ops.rs`\n- Tests: `crates/connector-{}/tests/`",
         spec.id, spec.id, spec.id, spec.id
     )
+}
+
+/// Which subscriptions there are and how they stay alive.
+fn subscriptions(out: &mut String, spec: &ConnectorSpec) -> std::fmt::Result {
+    if spec.subscriptions.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "### Subscriptions\n\n| kind | tells about | made by | longest life | gap closed by |\n|---|---|---|---|---|")?;
+    for kind in &spec.subscriptions {
+        let made = kind.create.as_ref().map_or_else(|| "a person".to_owned(), |create| format!("`{}`", create.tool));
+        let life = kind.max_lifetime.map_or_else(|| "–".to_owned(), String::from);
+        let gap = kind.catch_up.as_ref().map_or_else(|| "–".to_owned(), |catch_up| format!("stream `{}`", cell(&catch_up.stream)));
+        writeln!(out, "| `{}` | {} | {made} | {life} | {gap} |", kind.name, cell(&kind.doc))?;
+    }
+    writeln!(out)?;
+    for (kind, how) in spec.subscriptions.iter().filter_map(|kind| Some((kind, kind.instructions.as_ref()?))) {
+        writeln!(out, "`{}`: {}\n", kind.name, how.trim())?;
+    }
+    Ok(())
 }
 
 fn status(spec: &ConnectorSpec) -> String {

@@ -12,7 +12,7 @@ mod webhook;
 
 use std::collections::BTreeMap;
 
-use connector_core::spec::{AuthSpec, LimitSpec, Status};
+use connector_core::spec::{AuthSpec, LimitSpec, Status, SubscriptionSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -79,6 +79,10 @@ pub struct Manifest {
     /// The syncable collections, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streams: BTreeMap<String, Stream>,
+    /// The kinds of subscriptions that make the vendor send webhooks, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::subscription_schema::subscriptions")]
+    pub subscriptions: BTreeMap<String, SubscriptionSpec>,
     /// The shapes of records, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, Model>,

@@ -10,7 +10,7 @@ pub(crate) use op::pagination;
 
 use std::sync::Arc;
 
-use connector_core::spec::{ConnectorSpec, EventSpec, StreamSpec, WebhookSpec};
+use connector_core::spec::{ConnectorSpec, EventSpec, StreamSpec, SubscriptionSpec, WebhookSpec};
 
 use crate::model::{Manifest, Verify};
 
@@ -53,6 +53,11 @@ pub fn build_spec(manifest: &Arc<Manifest>, id: &str) -> ConnectorSpec {
             cursor: stream.cursor.as_ref().map(|cursor| cursor.field.clone()),
             deletes: stream.deleted.is_some(),
         })
+        .collect();
+    spec.subscriptions = manifest
+        .subscriptions
+        .iter()
+        .map(|(name, kind)| SubscriptionSpec { name: name.as_str().into(), ..kind.clone() })
         .collect();
     spec.status = manifest.status;
     spec

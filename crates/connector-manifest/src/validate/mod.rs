@@ -15,6 +15,7 @@ mod paging;
 mod params;
 mod secrets;
 mod streams;
+mod subscriptions;
 mod tools;
 mod webhook;
 
@@ -53,6 +54,7 @@ pub fn validate(manifest: &Manifest, sources: &Sources, strictness: Strictness) 
     tools::check(&mut check);
     streams::check(&mut check);
     webhook::check(&mut check);
+    subscriptions::check(&mut check);
     secrets::check(&mut check);
     check.found.sorted()
 }
@@ -70,6 +72,7 @@ fn is_oversized(check: &mut Check<'_>) -> bool {
         ("models", manifest.models.len()),
         ("events", manifest.events.len()),
         ("streams", manifest.streams.len()),
+        ("subscriptions", manifest.subscriptions.len()),
         ("limits", manifest.limits.len()),
         ("errors.table", manifest.errors.table.len()),
     ];
