@@ -9,7 +9,8 @@ use super::{BatchLayer, BreakerLayer, Layer, LimitLayer, MetricsLayer, RetryLaye
 use crate::{
     clock::{Clock, Rng, SystemClock, ThreadRng},
     connector::Connector,
-    resilience::{Breakers, Budgets, Limits, Resilience},
+    fleet::SharedLimits,
+    resilience::{Breakers, Budgets, FleetQuotas, Limits, Resilience},
 };
 
 /// What the layers need: numbers, time, chance, and the state they share between connectors. Cheap to clone; clones share.
@@ -48,6 +49,15 @@ impl StackParts {
             clock,
             rng,
         }
+    }
+
+    /// The same parts with limits that a fleet counts together in `store`, before any connector is put in. `max_processes`: the most processes the
+    /// fleet ever has; while the store is out of reach each of them uses that part of every quota. Too small a number lets a fleet without its store
+    /// exceed the vendor's limits. Calls in flight are limited per process as before.
+    #[must_use]
+    pub fn with_shared_limits(self, store: Arc<dyn SharedLimits>, max_processes: u32) -> Self {
+        let fleet = FleetQuotas::new(store, max_processes, self.clock.clone());
+        Self { limits: Arc::new(Limits::in_fleet(Arc::new(fleet))), ..self }
     }
 
     /// The same state with other numbers, for one connector among several. Breakers and budgets that exist keep theirs.

@@ -18,7 +18,9 @@ mod source;
 pub use batching::Batcher;
 pub use breaker::{Breaker, BreakerSnapshot, BreakerState, Breakers, Outcome, Permit};
 pub use budget::{Budgets, RetryBudget};
-pub use limiter::{GateSnapshot, LimitGate, LimitPermit, LimitSnapshot, Limiter, Limits, WindowSnapshot};
+pub use limiter::{
+    Counting, FleetQuotas, GateSnapshot, LimitGate, LimitPermit, LimitSnapshot, Limiter, Limits, PauseNotice, Paused, WindowSnapshot, share_pauses,
+};
 pub use policy::{BreakerPolicy, BudgetPolicy, LimitPolicy, Resilience, RetryPolicy, TimeoutPolicy};
 pub use retry::{Attempt, Retryable, with_retry, with_retry_using};
 pub use single_flight::SingleFlight;

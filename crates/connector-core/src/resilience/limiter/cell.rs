@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::{
     clock::{Clock, Instant},
+    fleet::SharedCell,
     resilience::policy::LimitPolicy,
     spec::Window,
 };
@@ -110,9 +111,42 @@ fn quota(window: Window, policy: &LimitPolicy) -> (Quota, u32) {
     (quota.allow_burst(burst), allowed)
 }
 
+/// The part of [`quota`] that each of `processes` may use by itself: all parts together stay within the burst, the rate and the used share of the
+/// window. Where a window allows fewer calls than there are processes, no part of it is a whole call; then each process makes one call in as many
+/// windows as keep the fleet's rate, and only the rate is kept, not every single window.
+fn share(window: Window, policy: &LimitPolicy, processes: u32) -> (Quota, u32) {
+    let (whole, allowed) = quota(window, policy);
+    let processes = processes.max(1);
+    let (part, burst) = (allowed / processes, (whole.burst_size().get() / processes).max(1));
+    let burst = burst.min((part / 2).max(1));
+    let at_rate = whole.replenish_interval().saturating_mul(processes);
+    let period = match part.saturating_sub(burst) {
+        0 if part == 0 => window.per.saturating_mul(processes.div_ceil(allowed)) + Duration::from_millis(1),
+        0 => window.per + Duration::from_millis(1),
+        rest => Duration::from_nanos(nanos(window.per).div_ceil(u64::from(rest))),
+    };
+    let quota = Quota::with_period(period.max(at_rate).max(Duration::from_nanos(1))).unwrap_or_else(|| Quota::per_hour(NonZeroU32::MIN));
+    (quota.allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN)), part)
+}
+
 impl Cell {
     pub(super) fn new(window: Window, policy: &LimitPolicy, clock: Arc<dyn Clock>) -> Self {
-        let (quota, allowed) = quota(window, policy);
+        Self::with(window, quota(window, policy), clock)
+    }
+
+    /// One of `processes` parts of the window.
+    pub(super) fn share(window: Window, policy: &LimitPolicy, processes: u32, clock: Arc<dyn Clock>) -> Self {
+        Self::with(window, share(window, policy, processes), clock)
+    }
+
+    /// The cell as the store of a fleet of so many processes counts it. `share`: the part of one of them.
+    pub(super) fn shared(&self, whose: &str, share: &Self, processes: u32) -> SharedCell {
+        let key = format!("{whose}\u{1f}{}", String::from(self.window)).into();
+        let shares = share.quota.burst_size().get().saturating_mul(processes);
+        SharedCell { key, interval: self.interval(), burst: self.quota.burst_size().get(), shares }
+    }
+
+    fn with(window: Window, (quota, allowed): (Quota, u32), clock: Arc<dyn Clock>) -> Self {
         let arrival = Arrival::default();
         let epoch = clock.now();
         let clock = CellClock { clock, epoch };
@@ -128,6 +162,13 @@ impl Cell {
     /// Takes one call, or says how long to wait.
     pub(super) fn take(&self) -> Duration {
         self.ask(Mode::Take)
+    }
+
+    /// As if everything that can be taken at once had been taken so long ago.
+    pub(super) fn empty(&self, ago: Duration) {
+        let full = nanos(self.interval()).saturating_mul(u64::from(self.quota.burst_size().get()));
+        let arrival = self.clock.now().as_u64().saturating_add(full).saturating_sub(nanos(ago));
+        self.arrival.0.fetch_max(arrival, Ordering::AcqRel);
     }
 
     fn ask(&self, mode: Mode) -> Duration {
@@ -186,6 +227,34 @@ mod tests {
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(cell.is_idle());
         assert_eq!(cell.snapshot().ready, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_emptied_cell_begins_after_one_interval() {
+        let cell = cell("100/10s");
+        cell.empty(Duration::ZERO);
+        assert_eq!(cell.take(), Duration::from_millis(125));
+        tokio::time::advance(Duration::from_millis(125)).await;
+        assert_eq!((cell.take(), cell.look()), (Duration::ZERO, Duration::from_millis(125)));
+    }
+
+    #[test]
+    fn all_shares_together_are_no_more_than_the_whole() {
+        for (window, processes) in ["1/1s", "2/1s", "7/1s", "100/10s", "250000/1d", "1000/10s"]
+            .into_iter()
+            .flat_map(|window| (1..=64).map(move |processes| (window, processes)))
+        {
+            let window: Window = window.parse().unwrap();
+            let (whole, allowed) = quota(window, &LimitPolicy::default());
+            let (part, calls) = share(window, &LimitPolicy::default(), processes);
+            assert!(part.replenish_interval() >= whole.replenish_interval() * processes.min(allowed), "{window:?} {processes}");
+            let most = u64::from(part.burst_size().get()) + nanos(window.per) / nanos(part.replenish_interval());
+            match allowed >= processes {
+                // GCRA lets `burst + W / T` through in a window that is open at one end.
+                true => assert!(most <= u64::from(calls) && calls * processes <= allowed, "{window:?} {processes}"),
+                false => assert!(part.replenish_interval() * allowed >= window.per * processes, "{window:?} {processes}"),
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

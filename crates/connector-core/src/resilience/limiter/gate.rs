@@ -13,7 +13,10 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::cell::{Cell, WindowSnapshot};
+use super::{
+    cell::{Cell, WindowSnapshot},
+    shared::{FleetQuotas, SharedQuota},
+};
 use crate::{
     clock::{Clock, Instant},
     error::{Error, ErrorKind, Result, Retry},
@@ -28,6 +31,8 @@ const UNTOLD: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct LimitGate {
     cells: Box<[Cell]>,
+    /// The windows as a fleet counts them, if it does.
+    shared: Option<Box<SharedQuota>>,
     in_flight: Option<(Arc<Semaphore>, u32)>,
     /// Nanoseconds since `epoch` before which nothing is sent.
     paused_until: AtomicU64,
@@ -86,6 +91,7 @@ impl LimitGate {
         let epoch = clock.now();
         Self {
             cells: spec.windows.iter().map(|window| Cell::new(*window, policy, clock.clone())).collect(),
+            shared: None,
             in_flight: spec.concurrent.map(|most| (Arc::new(Semaphore::new(most.max(1) as usize)), most.max(1))),
             paused_until: AtomicU64::new(0),
             remaining: AtomicU64::new(UNTOLD),
@@ -97,12 +103,29 @@ impl LimitGate {
         }
     }
 
+    /// The same gate, counted by a fleet. `whose` tells its quota from all others.
+    pub(super) fn in_fleet(mut self, spec: &LimitSpec, policy: &LimitPolicy, fleet: &FleetQuotas, whose: &str) -> Self {
+        self.shared = Some(Box::new(SharedQuota::new(spec, policy, fleet, whose)));
+        self
+    }
+
+    pub(super) fn shared(&self) -> Option<&SharedQuota> {
+        self.shared.as_deref()
+    }
+
+    /// A turn was taken elsewhere; noted here for the health page, where no more can be taken than there is.
+    pub(super) fn count(&self) {
+        for cell in &self.cells {
+            cell.take();
+        }
+    }
+
     /// Waits for a turn, no longer than the policy's longest wait or the deadline.
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] with the time after which to try again, as soon as it is clear that it would take longer.
     pub async fn acquire(self: &Arc<Self>, deadline: Option<Instant>) -> Result<LimitPermit> {
-        acquire(std::slice::from_ref(self), &|| Duration::ZERO, deadline).await
+        acquire(std::slice::from_ref(self), None, &|| Duration::ZERO, deadline).await
     }
 
     /// Runs a call when its turn has come. Works on any async function.
@@ -132,11 +155,18 @@ impl LimitGate {
     /// Takes note of how many calls the vendor says are left. None left means a pause until `reset_in`, or for the shortest
     /// window (at most 10 s) if the vendor does not say.
     pub fn observe(&self, remaining: u64, reset_in: Option<Duration>) {
+        self.observed(remaining, reset_in);
+    }
+
+    /// As [`LimitGate::observe`]; gives the pause that it made.
+    pub(super) fn observed(&self, remaining: u64, reset_in: Option<Duration>) -> Option<Duration> {
         self.remaining.store(remaining, Ordering::Relaxed);
-        if remaining == 0 {
+        (remaining == 0).then(|| {
             let shortest = self.cells.iter().map(|cell| cell.window().per).min().unwrap_or(Duration::from_secs(1));
-            self.pause(reset_in.unwrap_or(shortest.min(Duration::from_secs(10))));
-        }
+            let delay = reset_in.unwrap_or(shortest.min(Duration::from_secs(10)));
+            self.pause(delay);
+            delay
+        })
     }
 
     /// The limits at this moment.
@@ -194,7 +224,8 @@ impl Idle for LimitGate {
     fn is_idle(&self) -> bool {
         let nobody = self.waiting.load(Ordering::Relaxed) == 0
             && self.in_flight.as_ref().is_none_or(|(free, most)| free.available_permits() >= *most as usize);
-        nobody && self.pause_left().is_zero() && self.cells.iter().all(Cell::is_idle)
+        let full = self.cells.iter().all(Cell::is_idle) && self.shared.as_ref().is_none_or(|quota| quota.is_idle());
+        nobody && self.pause_left().is_zero() && full
     }
 }
 
@@ -214,18 +245,27 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Waits until all `gates` let the call through. The first is the call's own and orders the queue.
-pub(super) async fn acquire(gates: &[Arc<LimitGate>], pause: &(dyn Fn() -> Duration + Sync), deadline: Option<Instant>) -> Result<LimitPermit> {
+/// Waits until all `gates` let the call through. The first is the call's own and orders the queue. With a `fleet`, their windows are its.
+pub(super) async fn acquire(
+    gates: &[Arc<LimitGate>],
+    fleet: Option<&FleetQuotas>,
+    pause: &(dyn Fn() -> Duration + Sync),
+    deadline: Option<Instant>,
+) -> Result<LimitPermit> {
     let Some(own) = gates.first() else { return Ok(LimitPermit::default()) };
     let mut permit = LimitPermit::default();
     // Whoever comes while others wait joins the queue.
     if own.waiting.load(Ordering::Acquire) == 0 && pause().is_zero() {
-        if gates.iter().all(|gate| gate.try_place(&mut permit)) && try_take(gates).is_zero() {
-            return Ok(permit);
+        if gates.iter().all(|gate| gate.try_place(&mut permit)) {
+            match fleet {
+                None if try_take(gates).is_zero() => return Ok(permit),
+                None => {}
+                Some(fleet) => return ask_first(gates, own, fleet, pause, deadline, permit).await,
+            }
         }
         permit = LimitPermit::default();
     }
-    queue(gates, own, pause, deadline, permit).await
+    queue(gates, own, fleet, pause, deadline, permit).await
 }
 
 /// Takes one call from every window of every gate if all have one, or says how long to wait.
@@ -248,20 +288,57 @@ fn ready(gates: &[Arc<LimitGate>]) -> Duration {
     gates.iter().map(|gate| gate.look()).fold(Duration::ZERO, Duration::max)
 }
 
+/// The pauses of the gates alone, where the windows are a fleet's.
+fn paused(gates: &[Arc<LimitGate>]) -> Duration {
+    gates.iter().map(|gate| gate.pause_left()).fold(Duration::ZERO, Duration::max)
+}
+
+/// A call with nobody before it in this process asks the fleet at once, and joins the queue if its turn has not come. On the heap, as [`queue`].
+fn ask_first<'a>(
+    gates: &'a [Arc<LimitGate>],
+    own: &'a LimitGate,
+    fleet: &'a FleetQuotas,
+    pause: &'a (dyn Fn() -> Duration + Sync),
+    deadline: Option<Instant>,
+    mut permit: LimitPermit,
+) -> BoxFuture<'a, Result<LimitPermit>> {
+    Box::pin(async move {
+        if paused(gates).is_zero() {
+            let start = own.clock.now();
+            let taken = match deadline {
+                None => fleet.take(gates, Duration::ZERO).await,
+                Some(deadline) => match tokio::time::timeout_at(deadline, fleet.take(gates, Duration::ZERO)).await {
+                    Ok(taken) => taken,
+                    Err(_) => return Err(overloaded(Duration::ZERO)),
+                },
+            };
+            // A pause that began while the store was asked holds for this call too; its turn is given up.
+            if taken.is_ok_and(|after| after.is_zero()) && pause().is_zero() && paused(gates).is_zero() {
+                permit.waited = own.clock.now().saturating_duration_since(start);
+                return Ok(permit);
+            }
+        }
+        drop(permit);
+        wait_in_line(gates, own, Some(fleet), pause, deadline, LimitPermit::default()).await
+    })
+}
+
 /// Waits in line. A future of its own on the heap, so that the many calls that need not wait do not carry its size.
 fn queue<'a>(
     gates: &'a [Arc<LimitGate>],
     own: &'a LimitGate,
+    fleet: Option<&'a FleetQuotas>,
     pause: &'a (dyn Fn() -> Duration + Sync),
     deadline: Option<Instant>,
     permit: LimitPermit,
 ) -> BoxFuture<'a, Result<LimitPermit>> {
-    Box::pin(wait_in_line(gates, own, pause, deadline, permit))
+    Box::pin(wait_in_line(gates, own, fleet, pause, deadline, permit))
 }
 
 async fn wait_in_line(
     gates: &[Arc<LimitGate>],
     own: &LimitGate,
+    fleet: Option<&FleetQuotas>,
     pause: &(dyn Fn() -> Duration + Sync),
     deadline: Option<Instant>,
     mut permit: LimitPermit,
@@ -269,8 +346,12 @@ async fn wait_in_line(
     let start = own.clock.now();
     let patience = deadline.map_or(own.max_wait, |deadline| deadline.saturating_duration_since(start).min(own.max_wait));
     let (_waiting, ahead) = Waiting::join(&own.waiting);
-    let interval = gates.iter().flat_map(|gate| &gate.cells).map(Cell::interval).max().unwrap_or_default();
-    let estimate = ready(gates).max(pause()).saturating_add(interval.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)));
+    let interval = match fleet {
+        None => gates.iter().flat_map(|gate| &gate.cells).map(Cell::interval).max().unwrap_or_default(),
+        Some(fleet) => fleet.interval(gates),
+    };
+    let ready = || if fleet.is_none() { ready(gates) } else { paused(gates) };
+    let estimate = ready().max(pause()).saturating_add(interval.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)));
     if estimate > patience {
         return Err(overloaded(estimate));
     }
@@ -280,23 +361,35 @@ async fn wait_in_line(
             gate.place(&mut permit).await?;
         }
         loop {
-            let now = own.clock.now();
-            let wait = match pause() {
-                Duration::ZERO => try_take(gates),
-                wait => wait.max(ready(gates)),
+            let spent = own.clock.now().saturating_duration_since(start);
+            // Told how long to wait, or that the turn is taken and comes after so long.
+            let (wait, taken) = match (pause().max(if fleet.is_none() { Duration::ZERO } else { paused(gates) }), fleet) {
+                (Duration::ZERO, None) => (try_take(gates), false),
+                (Duration::ZERO, Some(fleet)) => match fleet.take(gates, patience.saturating_sub(spent)).await {
+                    Ok(after) => (after, true),
+                    Err(wait) => (wait, false),
+                },
+                (wait, _) => (wait.max(ready()), false),
             };
-            if wait.is_zero() {
+            if wait.is_zero() && !taken {
                 return Ok(());
             }
-            if now.saturating_duration_since(start).saturating_add(wait) > patience {
-                return Err(overloaded(wait));
+            if spent.saturating_add(wait) > patience {
+                // A share is looked at more often than it lets a call through.
+                return Err(overloaded(wait.max(fleet.map_or(Duration::ZERO, |fleet| fleet.between(gates)))));
             }
-            tokio::time::sleep(wait).await;
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            // A pause that began meanwhile holds for a turn that was taken before; the turn is given up.
+            if taken && pause().is_zero() && paused(gates).is_zero() {
+                return Ok(());
+            }
         }
     };
     match tokio::time::timeout(patience, turn).await {
         Ok(outcome) => outcome?,
-        Err(_) => return Err(overloaded(ready(gates).max(interval))),
+        Err(_) => return Err(overloaded(ready().max(interval))),
     }
     permit.waited = own.clock.now().saturating_duration_since(start);
     Ok(permit)

@@ -6,8 +6,11 @@
 mod cell;
 mod gate;
 mod key;
+mod news;
+mod shared;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     future::Future,
     sync::{
@@ -20,6 +23,7 @@ use std::{
 use dashmap::DashMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::sync::broadcast;
 
 use super::{keyed::Keyed, policy::LimitPolicy, retry_after};
 use crate::{
@@ -34,6 +38,8 @@ use self::key::GateKey;
 
 pub use cell::WindowSnapshot;
 pub use gate::{GateSnapshot, LimitGate, LimitPermit};
+pub use news::{PauseNotice, Paused, share_pauses};
+pub use shared::{Counting, FleetQuotas};
 
 /// The class of operations that name none.
 const DEFAULT_CLASS: &str = "default";
@@ -62,6 +68,24 @@ pub struct Limiter {
     pauses: DashMap<Arc<str>, u64>,
     /// The end of the last of all pauses, so that calls look no further when none is on.
     last_pause: AtomicU64,
+    home: Option<Home>,
+}
+
+/// Where a limiter belongs: its connector, and what all limiters of the process share.
+#[derive(Debug, Clone)]
+struct Home {
+    connector: Arc<str>,
+    fleet: Option<Arc<FleetQuotas>>,
+    told: broadcast::Sender<PauseNotice>,
+}
+
+impl Home {
+    /// The text that tells a quota of the fleet from all others.
+    fn whose(&self, class: &str, key: Option<&GateKey>) -> String {
+        let Some(key) = key else { return format!("{}\u{1f}{class}\u{1f}the rest", self.connector) };
+        let (tenant, connection, param) = key::Viewed::view(key);
+        format!("{}\u{1f}{class}\u{1f}{tenant:?}\u{1f}{connection:?}\u{1f}{param:?}", self.connector)
+    }
 }
 
 /// The limits of one class and key at one moment, for health pages.
@@ -84,6 +108,10 @@ impl Limiter {
     /// A limiter for the classes of a connector. Operations whose class is not among them use `default`, which limits calls
     /// in flight per connection if nothing is said about it.
     pub fn new(limits: &BTreeMap<Arc<str>, LimitSpec>, policy: &LimitPolicy, clock: Arc<dyn Clock>) -> Self {
+        Self::at(limits, policy, clock, None)
+    }
+
+    fn at(limits: &BTreeMap<Arc<str>, LimitSpec>, policy: &LimitPolicy, clock: Arc<dyn Clock>, home: Option<Home>) -> Self {
         let mut limits = limits.clone();
         let default = limits.entry(DEFAULT_CLASS.into()).or_default();
         default.concurrent.get_or_insert(policy.concurrent);
@@ -105,7 +133,7 @@ impl Limiter {
             spec: spec.clone(),
             with: with(name),
             gates: Keyed::default(),
-            overflow: Arc::new(LimitGate::new(spec, policy, clock.clone())),
+            overflow: Arc::new(gate_of(spec, policy, &clock, home.as_ref(), name, None)),
         });
         Self {
             classes: classes.collect(),
@@ -116,7 +144,12 @@ impl Limiter {
             clock,
             pauses: DashMap::new(),
             last_pause: AtomicU64::new(0),
+            home,
         }
+    }
+
+    fn fleet(&self) -> Option<&FleetQuotas> {
+        self.home.as_ref()?.fleet.as_deref()
     }
 
     /// The limit specs it was made of, `default` filled in.
@@ -146,27 +179,31 @@ impl Limiter {
             LimitKey::Tenant => (tenant, None, None),
             LimitKey::Connection => (tenant, connection, None),
             LimitKey::Param(name) => {
-                let value = match args.get(&**name) {
-                    None | Some(Value::Null) => "",
-                    Some(Value::String(text)) => text,
-                    Some(other) => {
-                        text = other.to_string();
-                        &text
-                    }
-                };
-                (tenant, connection, Some(value))
+                text = value_of(args, name);
+                (tenant, connection, Some(&text))
             }
         };
         if let Some(gate) = class.gates.get(&view as &dyn key::Viewed) {
             return gate;
         }
-        let key = GateKey {
-            tenant: view.0.map(|_| cx.connection.tenant.clone()),
-            connection: view.1.map(|_| cx.connection.id.clone()),
-            param: view.2.map(Into::into),
-        };
-        let make = || LimitGate::new(&class.spec, &self.policy, self.clock.clone());
-        class.gates.insert_within(&key, self.policy.max_keys as usize, make).unwrap_or_else(|| class.overflow.clone())
+        self.gate_for(class, &Self::key_of(class, cx, args))
+    }
+
+    /// What the call draws from, as a key of its own.
+    fn key_of(class: &Class, cx: &CallCx, args: &Map<String, Value>) -> GateKey {
+        let (tenant, connection) = (Some(cx.connection.tenant.clone()), Some(cx.connection.id.clone()));
+        match &class.spec.key {
+            LimitKey::Connector => GateKey::default(),
+            LimitKey::Tenant => GateKey { tenant, ..GateKey::default() },
+            LimitKey::Connection => GateKey { tenant, connection, param: None },
+            LimitKey::Param(name) => GateKey { tenant, connection, param: Some(value_of(args, name).into()) },
+        }
+    }
+
+    /// The gate of a key, made if it is not there.
+    fn gate_for(&self, class: &Class, key: &GateKey) -> Arc<LimitGate> {
+        let make = || gate_of(&class.spec, &self.policy, &self.clock, self.home.as_ref(), &class.name, Some(key));
+        class.gates.insert_within(key, self.policy.max_keys as usize, make).unwrap_or_else(|| class.overflow.clone())
     }
 
     /// Waits for a turn under all limits of the operation, no longer than the policy's longest wait or the call's deadline.
@@ -183,11 +220,11 @@ impl Limiter {
         let own = self.gate(class, cx, args);
         let pause = || self.pause_left(cx);
         if class.with.is_empty() {
-            return gate::acquire(std::slice::from_ref(&own), &pause, cx.deadline).await;
+            return gate::acquire(std::slice::from_ref(&own), self.fleet(), &pause, cx.deadline).await;
         }
         let mut gates = vec![own];
         gates.extend(class.with.iter().map(|at| self.gate(&self.classes[*at], cx, args)));
-        gate::acquire(&gates, &pause, cx.deadline).await
+        gate::acquire(&gates, self.fleet(), &pause, cx.deadline).await
     }
 
     /// Runs a call when its turn has come, and takes note of what the vendor says about its limits. Works on any async function.
@@ -208,21 +245,27 @@ impl Limiter {
     }
 
     /// Sends nothing for this long (at most a day), because the vendor asked for it: over this scope (tenant, connector, host), or for this
-    /// value alone where the operation's quota is kept per value of a parameter. Never shortens a longer pause.
+    /// value alone where the operation's quota is kept per value of a parameter. Never shortens a longer pause. The rest of the fleet hears of it.
     pub fn pause(&self, cx: &CallCx, op: &OpSpec, args: &Map<String, Value>, delay: Duration) {
         if delay.is_zero() {
             return;
         }
         let class = self.class(op);
         if matches!(class.spec.key, LimitKey::Param(_)) {
-            return self.gate(class, cx, args).pause(delay);
+            self.gate(class, cx, args).pause(delay);
+            return self.tell(delay, || self.paused_quota(class, cx, args));
         }
+        self.pause_scope(cx.connection.scope(), delay);
+        self.tell(delay, || Paused::Scope { scope: cx.connection.scope().to_string() });
+    }
+
+    fn pause_scope(&self, scope: &Arc<str>, delay: Duration) {
         let delay = delay.min(retry_after::LONGEST);
         let now = self.clock.now();
         let since = |instant: Instant| u64::try_from(instant.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
         let until = since(now).saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX));
         self.pauses.retain(|_, until| *until > since(now));
-        self.pauses.entry(cx.connection.scope().clone()).and_modify(|old| *old = until.max(*old)).or_insert(until);
+        self.pauses.entry(scope.clone()).and_modify(|old| *old = until.max(*old)).or_insert(until);
         self.last_pause.fetch_max(until, Ordering::AcqRel);
     }
 
@@ -246,7 +289,10 @@ impl Limiter {
 
     /// Takes note of how many calls the vendor says are left, and when that changes.
     pub fn observe(&self, cx: &CallCx, op: &OpSpec, args: &Map<String, Value>, remaining: u64, reset_in: Option<Duration>) {
-        self.gate(self.class(op), cx, args).observe(remaining, reset_in);
+        let class = self.class(op);
+        if let Some(delay) = self.gate(class, cx, args).observed(remaining, reset_in) {
+            self.tell(delay, || self.paused_quota(class, cx, args));
+        }
     }
 
     /// The limits of all keys in use.
@@ -275,15 +321,54 @@ impl Limiter {
     }
 }
 
+/// The value of a parameter as a key; one that is not given is the empty text.
+fn value_of<'a>(args: &'a Map<String, Value>, name: &str) -> Cow<'a, str> {
+    match args.get(name) {
+        None | Some(Value::Null) => "".into(),
+        Some(Value::String(text)) => text.as_str().into(),
+        Some(other) => other.to_string().into(),
+    }
+}
+
+/// A gate for one key, counted by the fleet if there is one; without a key: for all keys that have none of their own.
+fn gate_of(spec: &LimitSpec, policy: &LimitPolicy, clock: &Arc<dyn Clock>, home: Option<&Home>, class: &str, key: Option<&GateKey>) -> LimitGate {
+    let gate = LimitGate::new(spec, policy, clock.clone());
+    match home.and_then(|home| Some((home, home.fleet.as_deref()?))) {
+        Some((home, fleet)) => gate.in_fleet(spec, policy, fleet, &home.whose(class, key)),
+        None => gate,
+    }
+}
+
 /// The limiters of all connectors.
-#[derive(Debug, Default)]
-pub struct Limits(DashMap<Arc<str>, Arc<Limiter>>);
+#[derive(Debug)]
+pub struct Limits {
+    limiters: DashMap<Arc<str>, Arc<Limiter>>,
+    fleet: Option<Arc<FleetQuotas>>,
+    told: broadcast::Sender<PauseNotice>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { limiters: DashMap::new(), fleet: None, told: broadcast::Sender::new(news::BACKLOG) }
+    }
+}
 
 impl Limits {
+    /// Limiters whose windows the fleet counts.
+    pub fn in_fleet(fleet: Arc<FleetQuotas>) -> Self {
+        Self { fleet: Some(fleet), ..Self::default() }
+    }
+
+    /// What is shared with the fleet; `None`: each process counts by itself.
+    pub fn fleet(&self) -> Option<&Arc<FleetQuotas>> {
+        self.fleet.as_ref()
+    }
+
     /// The limiter of a connector, made for these limits; a changed manifest or policy replaces it.
     pub fn of(&self, connector: &Arc<str>, limits: &BTreeMap<Arc<str>, LimitSpec>, policy: &LimitPolicy, clock: &Arc<dyn Clock>) -> Arc<Limiter> {
-        let fresh = Arc::new(Limiter::new(limits, policy, clock.clone()));
-        let mut entry = self.0.entry(connector.clone()).or_insert_with(|| fresh.clone());
+        let home = Home { connector: connector.clone(), fleet: self.fleet.clone(), told: self.told.clone() };
+        let fresh = Arc::new(Limiter::at(limits, policy, clock.clone(), Some(home)));
+        let mut entry = self.limiters.entry(connector.clone()).or_insert_with(|| fresh.clone());
         if entry.policy != *policy || !entry.limits().eq(fresh.limits()) {
             *entry = fresh;
         }
@@ -292,11 +377,11 @@ impl Limits {
 
     /// The limiter of a connector, if it has one.
     pub fn get(&self, connector: &str) -> Option<Arc<Limiter>> {
-        self.0.get(connector).map(|limiter| limiter.clone())
+        self.limiters.get(connector).map(|limiter| limiter.clone())
     }
 
     /// The limits of all connectors, for health pages.
     pub fn snapshot(&self) -> BTreeMap<Arc<str>, Vec<LimitSnapshot>> {
-        self.0.iter().map(|entry| (entry.key().clone(), entry.value().snapshot())).collect()
+        self.limiters.iter().map(|entry| (entry.key().clone(), entry.value().snapshot())).collect()
     }
 }
