@@ -3,10 +3,17 @@
 //! The cases drive real processes: workers are this program again (`chaos worker`), over one SQLite file, killed with SIGKILL.
 
 pub(crate) mod client;
+mod disk_full;
+mod dlq_replay;
+mod drain;
+mod dup_storm;
 mod failpoint;
 mod fleet;
+mod ingest;
 mod kill;
 mod lot;
+mod overload;
+mod pg_restart;
 pub(crate) mod provider;
 mod proxy;
 mod race;
@@ -34,6 +41,22 @@ enum Case {
     RefreshKill(kill::Options),
     /// The master key is changed under load while the process that does it is killed again and again: no read fails
     RotateKey(rotate::Options),
+    /// Hubs are killed again and again while events come in: what was acknowledged has its effect, once
+    IngestKill(ingest::kill::Options),
+    /// The same delivery many times at once, also while a hub is killed: handled once each, and every sender hears yes
+    DupStorm(dup_storm::Options),
+    /// Everything becomes a dead letter, once; after the repair everything is done again, twice over: every effect is there once
+    DlqReplay(dlq_replay::Options),
+    /// A hub is asked to stop under load, many times: nothing in flight fails, no connection breaks
+    Drain(drain::Options),
+    /// Connections that dawdle, the largest deliveries, readers that do not read: the hub stays small, says "later", keeps health quick
+    Overload(overload::Options),
+    /// The disk under the state file is full for a while: "later" instead of a false yes, and it recovers by itself
+    DiskFull(disk_full::Full),
+    /// Another program holds the state file for a while: "later", nothing lost, and it recovers by itself
+    DbLocked(disk_full::Locked),
+    /// The PostgreSQL server under a fleet is stopped and started again: "later" meanwhile, nothing lost or done twice
+    PgRestart(pg_restart::Options),
     /// One process of a case; started by the cases themselves
     #[command(hide = true)]
     Worker {
@@ -53,6 +76,14 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
             Case::RefreshRace(options) => race::run(options).await,
             Case::RefreshKill(options) => kill::run(options).await,
             Case::RotateKey(options) => rotate::run(options).await,
+            Case::IngestKill(options) => ingest::kill::run(options).await,
+            Case::DupStorm(options) => dup_storm::run(options).await,
+            Case::DlqReplay(options) => dlq_replay::run(options).await,
+            Case::Drain(options) => drain::run(options).await,
+            Case::Overload(options) => overload::run(options).await,
+            Case::DiskFull(options) => disk_full::full(options).await,
+            Case::DbLocked(options) => disk_full::locked(options).await,
+            Case::PgRestart(options) => pg_restart::run(options).await,
             Case::Worker { role } => worker::run(role).await,
         }
     })
