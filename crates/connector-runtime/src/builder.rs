@@ -32,13 +32,16 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 
 use crate::{
+    alerts::{Alerts, Sinks},
     approval::Approvals,
     audit::Trail,
     cache::Cache,
     catalogue::{self, Assembler, Catalogue, Loaded},
     config::{Env, HubConfig, Substitution},
     credentials::Credentials,
+    effects::{Marks, Parked, Rules, Words},
     events::Teller,
+    forward::{Endpoints, Forward},
     health::Monitor,
     idempotency::Records,
     outbox::Outbox,
@@ -272,6 +275,16 @@ impl RuntimeBuilder {
         let (reloader, first) = Reloader::start(assembler, fixed, watcher).await?;
         catalogue.store(Arc::new(first));
 
+        let config = &reloader.assembler().config;
+        let endpoints = Endpoints::configured(&config.endpoints, &self.env)?;
+        let (rules, sinks) = {
+            let catalogue = catalogue.load();
+            let words = Words { catalogue: &catalogue, endpoints: &endpoints };
+            (Rules::new(config.rules.clone(), config.alerts.clone(), &words)?, Sinks::compile(&config.alerts, &words)?)
+        };
+        let alerts = Arc::new(Alerts::new(store.clone(), self.clock.clone(), sinks));
+        let forward = Forward::new(endpoints, auth.transport.clone(), store.clone(), self.clock.clone());
+
         let trail = Trail::start(store.clone(), self.clock.clone(), counters.clone());
         let records = Arc::new(Records::new(store.clone(), self.clock.clone()));
         let cache = Arc::new(Cache::new(self.clock.clone()));
@@ -284,7 +297,7 @@ impl RuntimeBuilder {
             approvals: Arc::new(Approvals::new(store.clone(), self.clock.clone(), counters.clone())),
             records: records.clone(),
             cache: cache.clone(),
-            outbox: Arc::new(Outbox::new(store.clone(), self.clock.clone(), self.rng.clone(), counters.clone())),
+            outbox: Arc::new(Outbox::new(store.clone(), self.clock.clone(), self.rng.clone(), counters.clone(), alerts.clone())),
             monitor: monitor.clone(),
         };
         let stages = stack::stages(&shared);
@@ -300,7 +313,6 @@ impl RuntimeBuilder {
             ingress,
             waker,
             handler: self.handler,
-            store,
             parts,
             rng: self.rng,
             reloader: tokio::sync::Mutex::new(reloader),
@@ -320,6 +332,12 @@ impl RuntimeBuilder {
             push,
             wakes: self.wakes,
             problems: Mutex::new(problems),
+            rules,
+            marks: Marks::new(store.clone()),
+            forward,
+            alerts,
+            parked: Parked::new(store.clone(), self.clock.clone()),
+            store,
         })))
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod access;
+mod alerts;
 mod approval;
 mod audit;
 mod builder;
@@ -11,7 +12,9 @@ pub mod config;
 mod connect;
 mod connection;
 mod credentials;
+mod effects;
 mod events;
+mod forward;
 mod health;
 mod idempotency;
 mod outbox;
@@ -31,6 +34,7 @@ mod validate;
 mod vaulted;
 mod webhook_secrets;
 
+pub use alerts::QUEUE as ALERTS_QUEUE;
 pub use approval::{APPROVAL_TTL, Approval, ApprovalState};
 pub use builder::RuntimeBuilder;
 pub use cache::{Cache, CacheStats};
@@ -44,7 +48,9 @@ pub use connector_webhook::{
     dispatch::{DispatchPolicy, EventHandler},
     ingress::{IngressAnswer, Outcome},
     reload::Problem,
+    rules::Problem as RuleProblem,
 };
+pub use forward::QUEUE as FORWARD_QUEUE;
 pub use health::{AuthState, ConnectionHealth, HealthState, LastError};
 pub use idempotency::KEY_TTL;
 pub use outbox::QUEUE as OUTBOX_QUEUE;

@@ -23,14 +23,18 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 
 use crate::{
+    alerts::Alerts,
     approval::{Approval, ApprovalState},
     builder::RuntimeBuilder,
     cache::Cache,
     canonical,
+    catalogue::Catalogue,
     config::Env,
     connection::Linked,
     credentials::Credentials,
+    effects::{Marks, Parked, Rules, Words},
     events::Teller,
+    forward::{self, Forward},
     outbox,
     push::PushLog,
     reauth::ReauthWatch,
@@ -77,6 +81,11 @@ pub(crate) struct Inner {
     pub(crate) dispatch: DispatchPolicy,
     pub(crate) pubsub: Arc<dyn PubSub>,
     pub(crate) push: PushLog,
+    pub(crate) rules: Rules,
+    pub(crate) marks: Marks,
+    pub(crate) forward: Forward,
+    pub(crate) alerts: Arc<Alerts>,
+    pub(crate) parked: Parked,
     pub(crate) wakes: Option<watch::Receiver<u64>>,
     pub(crate) problems: Mutex<Vec<Problem>>,
 }
@@ -261,6 +270,11 @@ impl Runtime {
         }
         let revived = self.0.store.revive(tenant, id).await?;
         if revived {
+            self.0.alerts.settled(&job).await;
+            if &*job.queue == forward::QUEUE {
+                self.0.forward.revived(&job).await;
+            }
+            self.wake_effects();
             self.0.shared.outbox.waker.notify_one();
             self.0.waker.wake();
         }
@@ -274,6 +288,9 @@ impl Runtime {
     pub async fn discard_dead_letter(&self, tenant: &TenantId, id: JobId) -> Result<bool> {
         let Some(job) = self.dead_letter(tenant, id).await? else { return Ok(false) };
         let discarded = self.0.store.discard(tenant, id).await?;
+        if discarded {
+            self.0.alerts.settled(&job).await;
+        }
         if let Some(row) = self.record_of(&job).filter(|_| discarded) {
             self.0.shared.records.release(tenant, &row).await?;
         }
@@ -366,17 +383,23 @@ impl Runtime {
         *self.0.problems.lock().unwrap_or_else(PoisonError::into_inner) = reloader.problems();
         match result? {
             Some(catalogue) => {
-                self.0.shared.catalogue.store(Arc::new(catalogue));
+                self.take_over(catalogue);
                 Ok(true)
             }
             None => Ok(false),
         }
     }
 
+    /// Makes this what there is to call, and what rules may name.
+    fn take_over(&self, catalogue: Catalogue) {
+        self.0.rules.follow(&Words { catalogue: &catalogue, endpoints: self.0.forward.endpoints() });
+        self.0.shared.catalogue.store(Arc::new(catalogue));
+    }
+
     /// Puts connections together anew, after a credential came or went.
     pub(crate) async fn refresh(&self) -> Result<()> {
         let catalogue = self.0.reloader.lock().await.rebuild().await?;
-        self.0.shared.catalogue.store(Arc::new(catalogue));
+        self.take_over(catalogue);
         Ok(())
     }
 
@@ -385,7 +408,7 @@ impl Runtime {
         if self.0.vault.is_some()
             && let Some(catalogue) = self.0.reloader.lock().await.follow_vault().await?
         {
-            self.0.shared.catalogue.store(Arc::new(catalogue));
+            self.take_over(catalogue);
         }
         Ok(())
     }

@@ -58,6 +58,8 @@ pub struct Stats {
     pub queue_done: u64,
     /// Calls that became dead letters.
     pub dead_letters: u64,
+    /// Steps of rules that were done.
+    pub rule_steps: u64,
     /// Audit records of reads that were dropped because the trail could not keep up.
     pub audit_dropped: u64,
 }
@@ -92,6 +94,7 @@ pub(crate) struct Counters {
     pub(crate) queued: AtomicU64,
     pub(crate) queue_done: AtomicU64,
     pub(crate) dead: AtomicU64,
+    pub(crate) rule_steps: AtomicU64,
     pub(crate) audit_dropped: AtomicU64,
     /// Sends that failed and whose call has not ended yet, so that the next send of the same call is known to be a retry.
     failed: Mutex<HashMap<u64, &'static str>>,
@@ -132,6 +135,7 @@ impl Counters {
             queued: of(&self.queued),
             queue_done: of(&self.queue_done),
             dead_letters: of(&self.dead),
+            rule_steps: of(&self.rule_steps),
             audit_dropped: of(&self.audit_dropped),
         }
     }

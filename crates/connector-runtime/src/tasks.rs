@@ -32,12 +32,13 @@ impl Runtime {
 
     pub(crate) fn dispatcher(&self) -> Dispatcher {
         let shared = &self.0.shared;
-        let handler = Events { catalogue: shared.catalogue.clone(), cache: shared.cache.clone(), handler: self.0.handler.clone() };
+        let handler = Events::new(self.clone());
         let (jobs, log): (Arc<dyn JobQueue>, Arc<dyn EventLog>) = (self.0.store.clone(), self.0.store.clone());
         Dispatcher::new(jobs, log, Arc::new(handler), shared.clock.clone())
             .with_policy(self.0.dispatch.clone())
             .with_rng(self.0.rng.clone())
             .with_waker(self.0.waker.clone())
+            .with_dead_letters(self.mourner())
     }
 
     /// Starts the outbox worker, the event dispatcher, the reload of custom connectors and the schedule of credentials. Start them once.
@@ -46,13 +47,14 @@ impl Runtime {
         let worker = self.worker();
         let dispatcher = self.dispatcher();
         let events = stopped.clone();
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(worker.run(stopped.clone())),
             tokio::spawn(async move { dispatcher.run(events).await }),
             tokio::spawn(watch_files(self.clone(), stopped.clone())),
             tokio::spawn(rotation::tend(self.clone(), stopped.clone())),
-            tokio::spawn(pass_on(self.clone(), stopped)),
+            tokio::spawn(pass_on(self.clone(), stopped.clone())),
         ];
+        tasks.extend(self.start_effects(&stopped));
         RuntimeTasks { stop, tasks, runtime: self.clone() }
     }
 }
@@ -68,6 +70,7 @@ async fn pass_on(runtime: Runtime, mut stop: watch::Receiver<bool>) {
                 if changed.is_err() { break }
                 runtime.0.waker.wake();
                 runtime.0.shared.outbox.waker.notify_one();
+                runtime.wake_effects();
             }
         }
     }

@@ -27,6 +27,18 @@ pub trait EventHandler: Debug + Send + Sync + 'static {
     async fn handle(&self, event: &StoredEvent, attempt: u32) -> Result<()>;
 }
 
+/// Hears of dead letters. One implementation serves every queue.
+#[async_trait]
+pub trait DeadLetters: Debug + Send + Sync + 'static {
+    /// `job` is a dead letter now, durably; its `last_error` says why. What goes wrong in telling somebody is the implementor's to handle.
+    async fn died(&self, job: &Job);
+}
+
+/// `job` as it is once the store has buried it for `error`.
+pub fn buried(job: &Job, error: &Error) -> Job {
+    Job { state: JobState::Dead, last_error: Some(JobError::from(error)), ..job.clone() }
+}
+
 /// Tells a dispatcher that there is work.
 #[derive(Debug, Clone, Default)]
 pub struct Waker(Arc<Notify>);
@@ -99,12 +111,13 @@ pub struct Dispatcher {
     rng: Arc<dyn Rng>,
     policy: Arc<DispatchPolicy>,
     waker: Waker,
+    dead: Option<Arc<dyn DeadLetters>>,
 }
 
 impl Dispatcher {
     /// A dispatcher over one store's two ports. `clock` must be the store's.
     pub fn new(jobs: Arc<dyn JobQueue>, log: Arc<dyn EventLog>, handler: Arc<dyn EventHandler>, clock: Arc<dyn Clock>) -> Self {
-        Self { jobs, log, handler, clock, rng: Arc::new(ThreadRng), policy: Arc::new(DispatchPolicy::default()), waker: Waker::default() }
+        Self { jobs, log, handler, clock, rng: Arc::new(ThreadRng), policy: Arc::new(DispatchPolicy::default()), waker: Waker::default(), dead: None }
     }
 
     /// Replaces the policy.
@@ -125,6 +138,13 @@ impl Dispatcher {
     #[must_use]
     pub fn with_waker(mut self, waker: Waker) -> Self {
         self.waker = waker;
+        self
+    }
+
+    /// Tells somebody of events that become dead letters.
+    #[must_use]
+    pub fn with_dead_letters(mut self, dead: Arc<dyn DeadLetters>) -> Self {
+        self.dead = Some(dead);
         self
     }
 
@@ -164,6 +184,10 @@ impl Dispatcher {
                 for job in jobs {
                     if job.state == JobState::Dead {
                         tracing::error!(target: "connectors::webhook", job = %job.id, subject = %job.subject, "an event became a dead letter: its workers vanished");
+                        counter!("integration_webhook_events_total", "connector" => UNKNOWN_CONNECTOR, "outcome" => "dead").increment(1);
+                        if let Some(dead) = self.dead.clone() {
+                            workers.spawn(async move { dead.died(&job).await });
+                        }
                         continue;
                     }
                     let this = self.clone();
@@ -177,23 +201,27 @@ impl Dispatcher {
     /// One attempt, and what follows from it.
     async fn work(&self, job: Job) {
         let (connector, result) = self.attempt(&job).await;
-        let (outcome, settled) = match result {
+        let (outcome, settled) = match &result {
             Ok(()) => ("handled", self.jobs.complete(&job).await),
-            Err(error) if self.permanent(&job, &error) => {
+            Err(error) if self.permanent(&job, error) => {
                 tracing::error!(target: "connectors::webhook", job = %job.id, subject = %job.subject, %error, "an event became a dead letter");
-                ("dead", self.jobs.bury(&job, JobError::from(&error)).await)
+                (DEAD, self.jobs.bury(&job, JobError::from(error)).await)
             }
             Err(error) => {
                 let wait = self.policy.wait(job.attempts, error.retry_after(), &*self.rng);
                 let not_before = unix_millis(self.clock.wall()).saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
                 tracing::warn!(target: "connectors::webhook", job = %job.id, subject = %job.subject, attempt = job.attempts, ?wait, %error, "an event failed");
-                let outcome = if job.attempts >= job.max_attempts { "dead" } else { "retried" };
-                (outcome, self.jobs.retry(&job, not_before, JobError::from(&error)).await)
+                let outcome = if job.attempts >= job.max_attempts { DEAD } else { "retried" };
+                (outcome, self.jobs.retry(&job, not_before, JobError::from(error)).await)
             }
         };
         counter!("integration_webhook_events_total", "connector" => connector, "outcome" => outcome).increment(1);
         match settled {
-            Ok(true) => {}
+            Ok(true) => {
+                if let (DEAD, Err(error), Some(dead)) = (outcome, &result, &self.dead) {
+                    dead.died(&buried(&job, error)).await;
+                }
+            }
             Ok(false) => tracing::warn!(target: "connectors::webhook", job = %job.id, "the lease was lost; somebody else has the event"),
             Err(error) => {
                 tracing::error!(target: "connectors::webhook", job = %job.id, %error, "the outcome of an event could not be kept; it will be handled again")
@@ -235,6 +263,8 @@ impl Dispatcher {
     }
 }
 
+/// The outcome of an event that is given up.
+const DEAD: &str = "dead";
 /// The label of a job whose event could not be read.
 const UNKNOWN_CONNECTOR: &str = "unknown";
 

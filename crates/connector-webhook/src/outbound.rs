@@ -18,6 +18,7 @@ use connector_core::{
 use connector_manifest::model::MacAlgorithm;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use secrecy::SecretString;
+use serde_json::{Value, json};
 use url::Url;
 
 use crate::schemes::{mac, named::key};
@@ -61,6 +62,12 @@ impl Endpoint {
         secrets.iter().try_for_each(|secret| key(secret).map(drop))?;
         Ok(Self { url, secrets })
     }
+}
+
+/// The body of a delivery as the specification advises: `{"type","timestamp","data"}`. `at` is in Unix milliseconds.
+pub fn envelope(kind: &str, at: u64, data: Value) -> Value {
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(at).unwrap_or(i64::MAX)).unwrap_or(jiff::Timestamp::MAX);
+    json!({ "type": kind, "timestamp": at.to_string(), "data": data })
 }
 
 /// One event on its way out.

@@ -265,3 +265,75 @@ fn waits_differ_by_a_fifth() {
     assert_eq!(policy.wait(99, None, &Middle), Duration::from_secs(86_400), "the last wait repeats");
     assert_eq!(policy.wait(1, Some(Duration::from_secs(10 * 86_400)), &Middle), Duration::from_secs(86_400), "no vendor parks an event for ever");
 }
+
+/// Notes the dead letters it hears of: (event, attempts, error).
+#[derive(Debug, Default)]
+struct Mourner(Mutex<Vec<(u64, u32, String)>>);
+
+#[async_trait]
+impl connector_webhook::dispatch::DeadLetters for Mourner {
+    async fn died(&self, job: &Job) {
+        let error = job.last_error.as_ref().unwrap();
+        self.0.lock().unwrap().push((job.id.0, job.attempts, error.kind.as_str().to_owned()));
+        assert_eq!(job.state, JobState::Dead);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_death_is_told_once_however_it_came() {
+    let setup = start(DispatchPolicy::default(), |id, _| match id {
+        "wrong" => Err(Error::invalid("no such field")),
+        "down" => Err(Error::new(ErrorKind::Transient, "down")),
+        "poison" => panic!("on purpose"),
+        _ => Ok(Duration::ZERO),
+    });
+    // Without a task the first one changes nothing here; the second dispatcher is the one that tells.
+    setup.stop.send(true).unwrap();
+    setup.task.await.unwrap();
+    for id in ["wrong", "down", "poison", "fine", "lost"] {
+        setup.state.append(vec![event_of(id)]).await.unwrap();
+    }
+    // Its workers vanish with each attempt.
+    let lost = loop {
+        let claimed = setup.state.claim("events", 5, Duration::from_secs(1)).await.unwrap();
+        let Some(job) = claimed.iter().find(|job| job.id.0 == 5) else { panic!("the fifth event is due") };
+        let last = job.attempts == job.max_attempts;
+        for other in claimed.iter().filter(|other| other.id.0 != 5) {
+            // Put back, as if never taken.
+            setup.state.bury(other, connector_core::state::JobError { kind: ErrorKind::Transient, message: String::new() }).await.unwrap();
+            assert!(setup.state.revive(&TenantId::from("acme"), other.id).await.unwrap());
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if last {
+            break job.id.0;
+        }
+    };
+    let mourner = Arc::new(Mourner::default());
+    let (stop, stopped) = watch::channel(false);
+    let dispatcher = setup.dispatcher.clone().with_dead_letters(mourner.clone());
+    let task = tokio::spawn(async move { dispatcher.run(stopped).await });
+    tokio::time::sleep(Duration::from_secs(3 * 86_400)).await;
+    let mut told = mourner.0.lock().unwrap().clone();
+    told.sort();
+    let kinds: Vec<(u64, &str)> = told.iter().map(|(id, _, kind)| (*id, kind.as_str())).collect();
+    let expected = [(1, "invalid"), (2, "transient"), (3, "internal"), (lost, kinds.last().unwrap().1)];
+    assert_eq!(kinds, expected, "{told:?}");
+    stop.send(true).unwrap();
+    task.await.unwrap();
+}
+
+fn event_of(id: &str) -> NewEvent {
+    NewEvent {
+        tenant: "acme".into(),
+        workspace: "support".into(),
+        connector: "crm".into(),
+        connection: "crm".into(),
+        event_id: id.to_owned(),
+        event_type: "x".into(),
+        order_key: None,
+        flags: Vec::new(),
+        payload: Bytes::from_static(b"{}"),
+        digest: None,
+        received_at: 0,
+    }
+}

@@ -3,6 +3,7 @@
 //! Owns the shape, `${VAR}` substitution and the refusal of secrets in plain text. Refuses to hold a resolved secret: values of
 //! credentials stay references here and go from the environment straight into the credential store.
 
+mod effects;
 mod parse;
 mod server;
 mod substitute;
@@ -12,10 +13,13 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use connector_core::{Error, Result};
 use connector_http::EgressPolicy;
 use connector_vault::config::VaultConfig;
+use connector_webhook::rules::RuleConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use server::ServerConfig;
+pub(crate) use effects::ALL_TENANTS;
+pub use effects::{AlertConfig, AlertOn, AlertTo, EndpointConfig};
 pub(crate) use substitute::{Env, Substitution};
 
 /// Credential fields that identify and do not authenticate; they may stand in the file as they are.
@@ -43,6 +47,12 @@ pub struct HubConfig {
     pub public_url: Option<String>,
     /// The tenants; if any are named, a connection must belong to one of them.
     pub tenants: Vec<String>,
+    /// What is done about events.
+    pub rules: Vec<RuleConfig>,
+    /// Where events and alerts are forwarded to, by name.
+    pub endpoints: BTreeMap<String, EndpointConfig>,
+    /// Who is told when something goes wrong.
+    pub alerts: Vec<AlertConfig>,
     /// Where the master keys are and which external stores are read through; the program that embeds the runtime opens the vault.
     pub vault: Option<VaultConfig>,
     /// Who may reach the hub over HTTP, how much at once, and how it stops.
@@ -244,6 +254,7 @@ impl HubConfig {
     fn problems(&self) -> Vec<(String, String)> {
         let mut found = self.vault.as_ref().map(VaultConfig::problems).unwrap_or_default();
         found.extend(self.server.problems());
+        found.extend(effects::problems(self));
         for (id, connection) in &self.connections {
             let key = format!("connections.{id}");
             if connector_webhook::ingress::route::path_id(id).as_deref() != Some(id) {

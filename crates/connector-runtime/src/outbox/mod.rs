@@ -10,12 +10,15 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use connector_core::{
-    Actor, Cursor, Error, ErrorKind, Result, WorkspaceId,
+    Actor, Cursor, Error, ErrorKind, Result, TenantId, WorkspaceId,
     clock::{Clock, Rng, unix_millis, unix_seconds},
     spec::{OpSpec, Repeat},
-    state::{JobError, NewJob, Store},
+    state::{JobError, JobId, NewJob, Store},
 };
-use connector_webhook::dispatch::DispatchPolicy;
+use connector_webhook::{
+    dispatch::{DeadLetters, DispatchPolicy},
+    rules::RESERVED,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
@@ -72,6 +75,8 @@ pub(crate) struct Outbox {
     counters: Arc<Counters>,
     policy: DispatchPolicy,
     pub(crate) waker: Notify,
+    /// Hears of what is given up.
+    dead: Arc<dyn DeadLetters>,
 }
 
 /// What the outbox does about a failure.
@@ -104,9 +109,15 @@ fn plan(op: &OpSpec, error: &Error, may_queue: bool) -> Plan {
 }
 
 impl Outbox {
-    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        counters: Arc<Counters>,
+        dead: Arc<dyn DeadLetters>,
+    ) -> Self {
         let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 8, lease: Duration::from_secs(360), ..DispatchPolicy::default() };
-        Self { store, clock, rng, counters, policy, waker: Notify::new() }
+        Self { store, clock, rng, counters, policy, waker: Notify::new(), dead }
     }
 
     /// Attempts a job gets: one after each wait; the caller's own was before the first.
@@ -146,6 +157,15 @@ impl Outbox {
         })
     }
 
+    /// Tells of a call that became a dead letter without ever having been a job.
+    async fn tell(&self, tenant: &TenantId, id: JobId) {
+        match self.store.job(tenant, id).await {
+            Ok(Some(job)) => self.dead.died(&job).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, job = %id, "nobody could be told of a dead letter; it is tried again within minutes"),
+        }
+    }
+
     /// Decides about the failure of a sent call.
     async fn caught(&self, call: &Governed, error: Error) -> Result<CallOutcome> {
         let may_queue = call.queue.unwrap_or_else(|| call.is_write());
@@ -179,6 +199,7 @@ impl Outbox {
                 match buried {
                     Ok(id) => {
                         one(&self.counters.dead);
+                        self.tell(&call.tenant, id).await;
                         Err(error.with_context("dead_letter", id.to_string()))
                     }
                     Err(failed) => {
@@ -198,6 +219,12 @@ fn encode(parcel: &Parcel) -> Result<Bytes> {
 /// The idempotency record that a job of this queue settles.
 pub(crate) fn record_of(payload: &[u8]) -> Option<String> {
     serde_json::from_slice::<Parcel>(payload).ok()?.record
+}
+
+/// Whether a job of this queue is the call of an alert.
+pub(crate) fn is_alerts_own(payload: &[u8]) -> bool {
+    let actor = serde_json::from_slice::<Parcel>(payload).map(|parcel| parcel.actor);
+    matches!(actor, Ok(Actor::Rule(name)) if name.starts_with(RESERVED))
 }
 
 /// The stage that keeps failed calls.

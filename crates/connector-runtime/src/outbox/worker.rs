@@ -10,10 +10,11 @@ use connector_core::{
     state::{AuditOutcome, Job, JobError, JobState},
 };
 use connector_manifest::select::Path;
+use connector_webhook::dispatch;
 use serde_json::{Map, Value};
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{Mode, Outbox, Parcel};
+use super::{Mode, Outbox, Parcel, record_of};
 use crate::{
     audit::{Entry, Trail},
     cache::{self, Cache},
@@ -81,6 +82,8 @@ impl Worker {
                     if job.state == JobState::Dead {
                         one(&self.outbox.counters.dead);
                         tracing::error!(job = %job.id, subject = %job.subject, "a queued call became a dead letter: its workers vanished");
+                        let this = self.clone();
+                        workers.spawn(async move { this.died(&job, record_of(&job.payload)).await });
                         continue;
                     }
                     let this = self.clone();
@@ -88,10 +91,6 @@ impl Worker {
                 }
             }
             Err(error) => tracing::error!(%error, "the outbox cannot be read; trying again"),
-        }
-        if let Ok(depth) = self.outbox.store.depth(&policy.queue).await {
-            #[allow(clippy::cast_precision_loss, reason = "a gauge")]
-            metrics::gauge!("integration_dlq_depth").set(depth.dead as f64);
         }
     }
 
@@ -134,15 +133,21 @@ impl Worker {
                 let buried = store.bury(&job, JobError::from(&error)).await;
                 if matches!(buried, Ok(true)) {
                     one(&self.outbox.counters.dead);
-                    if let Some(row) = &record
-                        && let Err(error) = self.records.died(&job.tenant, row, job.id).await
-                    {
-                        tracing::error!(%error, job = %job.id, "the end of a queued call could not be recorded");
-                    }
+                    self.died(&dispatch::buried(&job, &error), record).await;
                 }
                 self.note(&job, buried);
             }
         }
+    }
+
+    /// What follows once a call is a dead letter.
+    async fn died(&self, job: &Job, record: Option<String>) {
+        if let Some(row) = record
+            && let Err(error) = self.records.died(&job.tenant, &row, job.id).await
+        {
+            tracing::error!(%error, job = %job.id, "the end of a queued call could not be recorded");
+        }
+        self.outbox.dead.died(job).await;
     }
 
     fn note(&self, job: &Job, settled: Result<bool>) {

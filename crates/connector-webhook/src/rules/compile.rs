@@ -1,15 +1,19 @@
 //! From what is written to rules that can run: every path, expression, name and placeholder is looked at once, before the first event.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use connector_core::{
-    context::TenantId,
+    context::{TenantId, WorkspaceId},
     redact::printable,
     spec::{Effect as OpEffect, OpSpec},
+    state::StoredEvent,
     suggest::nearest,
 };
 use connector_manifest::template::{Template, Tree};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     condition::Condition,
@@ -20,6 +24,8 @@ use super::{
 /// The most rules and the most steps of one.
 const MAX_RULES: usize = 1_000;
 const MAX_STEPS: usize = 50;
+/// Names of rules may not begin with this: it marks what alerts do, in audit and in dead letters.
+pub const RESERVED: &str = "alert:";
 /// What placeholders may begin with.
 const ROOTS: [&str; 3] = ["payload", "event", "steps"];
 /// What is known of an event.
@@ -54,8 +60,33 @@ pub trait Vocabulary {
     fn has_event(&self, connector: &str, kind: &str) -> Option<bool>;
     /// All kinds of events, as `connector.kind`, for suggestions.
     fn events(&self) -> Vec<String>;
-    /// The configured endpoints.
-    fn endpoints(&self) -> Vec<String>;
+    /// The configured endpoints of a tenant.
+    fn endpoints(&self, tenant: &TenantId) -> Vec<String>;
+}
+
+/// Finds a tool for a call with these parameters, or says what is wrong with the call, each with the key it is about
+/// (`call`, `params`, `params.titel`).
+///
+/// # Errors
+/// Every mistake.
+pub fn check_call(vocabulary: &dyn Vocabulary, name: &str, params: &Map<String, Value>) -> Result<Tool, Vec<(String, String)>> {
+    let Some(tool) = vocabulary.tool(name) else {
+        let tools = vocabulary.tools();
+        let hint = nearest(name, tools.iter().map(String::as_str))
+            .map_or_else(|| "`tools` lists what there is".to_owned(), |near| format!("did you mean `{near}`?"));
+        return Err(vec![("call".into(), format!("there is no tool `{}`; {hint}", printable(name, 60)))]);
+    };
+    let mut wrong = Vec::new();
+    for param in params.keys().filter(|param| !tool.params.iter().any(|(name, _)| name == *param)) {
+        let accepted = || tool.params.iter().map(|(name, _)| name.as_str());
+        let hint = nearest(param, accepted())
+            .map_or_else(|| format!("accepted: {}", accepted().collect::<Vec<_>>().join(", ")), |near| format!("did you mean `{near}`?"));
+        wrong.push((format!("params.{param}"), format!("`{name}` has no parameter `{}`; {hint}", printable(param, 40))));
+    }
+    for (param, _) in tool.params.iter().filter(|(param, required)| *required && !params.contains_key(param)) {
+        wrong.push(("params".into(), format!("`{name}` needs the parameter `{param}`")));
+    }
+    if wrong.is_empty() { Ok(tool) } else { Err(wrong) }
 }
 
 /// What is wrong with a rule.
@@ -73,6 +104,36 @@ pub struct Problem {
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
+    /// By connector: an event without a rule costs one look here.
+    index: HashMap<Arc<str>, Kinds>,
+}
+
+/// The rules of one connector's events, in the order they were written.
+#[derive(Debug, Clone, Default)]
+struct Kinds {
+    /// Those for all of its events.
+    every: Vec<usize>,
+    /// Those for a kind that is named somewhere, with those for all.
+    named: HashMap<Arc<str>, Vec<usize>>,
+}
+
+fn index(rules: &[Rule]) -> HashMap<Arc<str>, Kinds> {
+    let mut index: HashMap<Arc<str>, Kinds> = HashMap::new();
+    for (connector, kind) in rules.iter().flat_map(|rule| &rule.on) {
+        let kinds = index.entry(connector.clone()).or_default();
+        if &**kind != "*" {
+            kinds.named.entry(kind.clone()).or_default();
+        }
+    }
+    for (connector, kinds) in &mut index {
+        let of = |wanted: Option<&str>| -> Vec<usize> {
+            let is_for = |rule: &Rule| rule.on.iter().any(|(of, kind)| of == connector && (&**kind == "*" || Some(&**kind) == wanted));
+            rules.iter().enumerate().filter(|(_, rule)| is_for(rule)).map(|(at, _)| at).collect()
+        };
+        kinds.every = of(None);
+        kinds.named.iter_mut().for_each(|(kind, rules)| *rules = of(Some(kind)));
+    }
+    index
 }
 
 #[derive(Debug, Clone)]
@@ -111,13 +172,16 @@ impl RuleSet {
         let mut compiled = Vec::new();
         let mut names = BTreeSet::new();
         for (at, config) in rules.iter().enumerate() {
-            let mut check = Check { at: format!("rules[{at}]"), problems: &mut problems, vocabulary };
+            let tenant = config.tenant.as_deref().map_or_else(TenantId::default, TenantId::from);
+            let mut check = Check { at: format!("rules[{at}]"), tenant, problems: &mut problems, vocabulary };
             if at >= MAX_RULES {
                 check.error("", format!("more than {MAX_RULES} rules; merge some"));
                 break;
             }
             if config.name.trim().is_empty() {
                 check.error(".name", "a rule needs a name, which stands in audit and in the keys of what it does".into());
+            } else if config.name.starts_with(RESERVED) {
+                check.error(".name", format!("names that begin with `{RESERVED}` are taken by what alerts do; choose another"));
             } else if !names.insert(config.name.as_str()) {
                 check.error(".name", format!("two rules are called `{}`; their effects would be taken for one", printable(&config.name, 60)));
             }
@@ -125,7 +189,11 @@ impl RuleSet {
                 compiled.push(rule);
             }
         }
-        if problems.iter().any(|problem| !problem.is_warning) { Err(problems) } else { Ok((Self { rules: compiled }, problems)) }
+        if problems.iter().any(|problem| !problem.is_warning) {
+            return Err(problems);
+        }
+        let index = index(&compiled);
+        Ok((Self { rules: compiled, index }, problems))
     }
 
     /// How many rules there are.
@@ -138,23 +206,33 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
+    /// Whether any rule may be for this event. Does not look into its payload.
+    pub fn concerns(&self, event: &StoredEvent) -> bool {
+        self.candidates(&event.connector, &event.event_type).any(|rule| rule.is_for(&event.tenant, &event.workspace))
+    }
+
     /// The rules that fit an event, ready to run, in the order they were written.
     pub fn fitting<'r>(&'r self, facts: &'r Facts) -> impl Iterator<Item = Run<'r>> {
-        self.rules.iter().filter(|rule| rule.fits(facts)).map(move |rule| Run::new(rule, facts))
+        let fits =
+            |rule: &&Rule| rule.is_for(&facts.tenant, &facts.workspace) && rule.when.iter().all(|condition| condition.holds(facts.payload()));
+        self.candidates(&facts.connector, &facts.event_type).filter(fits).map(move |rule| Run::new(rule, facts))
+    }
+
+    fn candidates(&self, connector: &str, kind: &str) -> impl Iterator<Item = &Rule> {
+        let rules = self.index.get(connector).map_or(&[][..], |kinds| kinds.named.get(kind).unwrap_or(&kinds.every));
+        rules.iter().filter_map(|at| self.rules.get(*at))
     }
 }
 
 impl Rule {
-    fn fits(&self, facts: &Facts) -> bool {
-        self.tenant == facts.tenant
-            && (self.workspaces.is_empty() || self.workspaces.iter().any(|workspace| workspace == facts.workspace.as_str()))
-            && self.on.iter().any(|(connector, kind)| **connector == *facts.connector && (**kind == *facts.event_type || &**kind == "*"))
-            && self.when.iter().all(|condition| condition.holds(&facts.payload))
+    fn is_for(&self, tenant: &TenantId, workspace: &WorkspaceId) -> bool {
+        self.tenant == *tenant && (self.workspaces.is_empty() || self.workspaces.iter().any(|own| own == workspace.as_str()))
     }
 }
 
 struct Check<'c> {
     at: String,
+    tenant: TenantId,
     problems: &'c mut Vec<Problem>,
     vocabulary: &'c dyn Vocabulary,
 }
@@ -206,7 +284,7 @@ impl Check<'_> {
         Some(Rule {
             name: config.name.clone(),
             on,
-            tenant: config.tenant.as_deref().map_or_else(TenantId::default, TenantId::from),
+            tenant: self.tenant.clone(),
             workspaces: config.workspaces.clone(),
             when,
             steps,
@@ -261,7 +339,7 @@ impl Check<'_> {
             }
             "forward" => {
                 let name = step.forward.as_deref()?;
-                let endpoints = self.vocabulary.endpoints();
+                let endpoints = self.vocabulary.endpoints(&self.tenant);
                 if !endpoints.iter().any(|endpoint| endpoint == name) {
                     let hint = nearest(name, endpoints.iter().map(String::as_str))
                         .map_or_else(|| "name it under `endpoints` with its URL and secret".to_owned(), |near| format!("did you mean `{near}`?"));
@@ -298,22 +376,13 @@ impl Check<'_> {
 
     fn tool(&mut self, key: &str, step: &StepConfig) -> Option<Arc<str>> {
         let name = step.call.as_deref()?;
-        let Some(tool) = self.vocabulary.tool(name) else {
-            let tools = self.vocabulary.tools();
-            let hint = nearest(name, tools.iter().map(String::as_str))
-                .map_or_else(|| "`tools` lists what there is".to_owned(), |near| format!("did you mean `{near}`?"));
-            self.error(&format!("{key}.call"), format!("there is no tool `{}`; {hint}", printable(name, 60)));
-            return None;
+        let tool = match check_call(self.vocabulary, name, &step.params) {
+            Ok(tool) => tool,
+            Err(wrong) => {
+                wrong.into_iter().for_each(|(part, message)| self.error(&format!("{key}.{part}"), message));
+                return None;
+            }
         };
-        for param in step.params.keys().filter(|param| !tool.params.iter().any(|(name, _)| name == *param)) {
-            let accepted = || tool.params.iter().map(|(name, _)| name.as_str());
-            let hint = nearest(param, accepted())
-                .map_or_else(|| format!("accepted: {}", accepted().collect::<Vec<_>>().join(", ")), |near| format!("did you mean `{near}`?"));
-            self.error(&format!("{key}.params.{param}"), format!("`{name}` has no parameter `{}`; {hint}", printable(param, 40)));
-        }
-        for (param, _) in tool.params.iter().filter(|(param, required)| *required && !step.params.contains_key(param)) {
-            self.error(&format!("{key}.params"), format!("`{name}` needs the parameter `{param}`"));
-        }
         if tool.is_destructive {
             let message = format!("`{name}` destroys something and will wait for an approval each time, unless a policy lets this workspace do it");
             self.add(&format!("{key}.call"), message, true);

@@ -15,6 +15,7 @@ use super::{
     compile::{Act, Rule},
     model::{AlertLevel, OnFailure, Replies},
 };
+use crate::outbound;
 
 /// Something to be done, filled. `key` is the same whenever the same step of the same rule is done for the same event.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +77,8 @@ pub struct Facts {
     pub(super) event_type: Arc<str>,
     id: String,
     received_at: u64,
-    pub(super) payload: Value,
+    /// `payload` and `event`, as placeholders name them.
+    root: Value,
 }
 
 impl Facts {
@@ -85,7 +87,11 @@ impl Facts {
     /// # Errors
     /// [`connector_core::ErrorKind::Internal`] if its payload is not JSON, which the ingress does not let in.
     pub fn of(event: &StoredEvent) -> Result<Self> {
-        let payload = serde_json::from_slice(&event.payload).map_err(|_| Error::internal("a stored event is not JSON"))?;
+        let payload: Value = serde_json::from_slice(&event.payload).map_err(|_| Error::internal("a stored event is not JSON"))?;
+        let known = json!({
+            "id": event.event_id, "type": event.event_type, "connector": event.connector, "workspace": event.workspace, "received_at": event.received_at,
+        });
+        let root = Value::Object([("payload".to_owned(), payload), ("event".to_owned(), known)].into_iter().collect());
         Ok(Self {
             tenant: event.tenant.clone(),
             workspace: event.workspace.clone(),
@@ -94,8 +100,13 @@ impl Facts {
             event_type: event.event_type.clone(),
             id: event.event_id.clone(),
             received_at: event.received_at,
-            payload,
+            root,
         })
+    }
+
+    /// What the vendor sent.
+    pub fn payload(&self) -> &Value {
+        self.root.get("payload").unwrap_or(&Value::Null)
     }
 
     fn key(&self, rule: &str, step: usize) -> String {
@@ -114,19 +125,12 @@ impl Facts {
 pub struct Run<'r> {
     rule: &'r Rule,
     facts: &'r Facts,
-    root: Value,
     replies: Replies,
 }
 
 impl<'r> Run<'r> {
     pub(super) fn new(rule: &'r Rule, facts: &'r Facts) -> Self {
-        let root = json!({
-            "payload": facts.payload,
-            "event": {
-                "id": facts.id, "type": facts.event_type, "connector": facts.connector, "workspace": facts.workspace, "received_at": facts.received_at,
-            },
-        });
-        Self { rule, facts, root, replies: Replies::new() }
+        Self { rule, facts, replies: Replies::new() }
     }
 
     /// The rule's name.
@@ -149,6 +153,16 @@ impl<'r> Run<'r> {
         self.rule.steps.is_empty()
     }
 
+    /// The key of step `at`: the same whenever it is done for the same event. What is known to be done is not done again under it.
+    pub fn key(&self, at: usize) -> String {
+        self.facts.key(&self.rule.name, at)
+    }
+
+    /// The name under which later steps find the reply of step `at`.
+    pub fn name(&self, at: usize) -> Option<&str> {
+        self.rule.steps.get(at)?.name.as_deref()
+    }
+
     /// Keeps the reply of step `at` for the later ones, if it has a name.
     pub fn replied(&mut self, at: usize, reply: Value) {
         if let Some(name) = self.rule.steps.get(at).and_then(|step| step.name.clone()) {
@@ -162,8 +176,8 @@ impl<'r> Run<'r> {
     /// [`connector_core::ErrorKind::Invalid`] if a text that must be whole (a topic, a cache tag) needs something that the event does not have.
     pub fn effect(&self, at: usize) -> Result<Effect> {
         let step = self.rule.steps.get(at).ok_or_else(|| Error::internal("a rule has fewer steps than asked for"))?;
-        let key = self.facts.key(&self.rule.name, at);
-        let data = |tree: &Option<Tree>| tree.as_ref().map_or_else(|| self.facts.payload.clone(), |tree| self.fill(tree));
+        let key = self.key(at);
+        let data = |tree: &Option<Tree>| tree.as_ref().map_or_else(|| self.facts.payload().clone(), |tree| self.fill(tree));
         Ok(match &step.act {
             Act::Call { tool, connection, params } => {
                 let params = match self.fill(params) {
@@ -173,10 +187,8 @@ impl<'r> Run<'r> {
                 Effect::Call { tool: tool.clone(), connection: connection.clone(), params, key }
             }
             Act::Forward { endpoint, data: tree } => {
-                let sent =
-                    jiff::Timestamp::from_millisecond(i64::try_from(self.facts.received_at).unwrap_or(i64::MAX)).unwrap_or(jiff::Timestamp::MAX);
                 let kind = format!("{}.{}", self.facts.connector, self.facts.event_type);
-                Effect::Forward { endpoint: endpoint.clone(), body: json!({ "type": kind, "timestamp": sent.to_string(), "data": data(tree) }), key }
+                Effect::Forward { endpoint: endpoint.clone(), body: outbound::envelope(&kind, self.facts.received_at, data(tree)), key }
             }
             Act::Push { topic, data: tree } => Effect::Push { topic: self.whole(topic)?, data: data(tree), key },
             Act::Invalidate { tags } => {
@@ -207,7 +219,7 @@ impl Args for Run<'_> {
         let mut parts = name.split('.');
         let start = match parts.next()? {
             "steps" => self.replies.get(parts.next()?)?,
-            first => self.root.get(first)?,
+            first => self.facts.root.get(first)?,
         };
         parts
             .try_fold(start, |value, part| match value {

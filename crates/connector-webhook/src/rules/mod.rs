@@ -9,7 +9,7 @@ mod effect;
 mod model;
 
 pub use self::{
-    compile::{Problem, RuleSet, Tool, Vocabulary},
+    compile::{Problem, RESERVED, RuleSet, Tool, Vocabulary, check_call},
     effect::{Effect, Facts, Run},
     model::{AlertLevel, ConditionConfig, OnFailure, RuleConfig, StepConfig},
 };

@@ -35,8 +35,8 @@ impl Vocabulary for Words {
         vec!["msgraph.message_received".into()]
     }
 
-    fn endpoints(&self) -> Vec<String> {
-        vec!["erp".into()]
+    fn endpoints(&self, tenant: &connector_core::TenantId) -> Vec<String> {
+        if tenant.as_str() == "default" { vec!["erp".into()] } else { Vec::new() }
     }
 }
 
@@ -140,7 +140,7 @@ fn steps_are_filled_from_event_and_earlier_replies_and_nothing_is_expanded_twice
         ("erp", json!({ "type": "msgraph.message_received", "timestamp": "2026-11-21T12:00:00Z", "data": { "id": "T-1", "n": 7 } }))
     );
     let Effect::Push { topic, data, .. } = run.effect(2).unwrap() else { panic!() };
-    assert_eq!((topic.as_str(), &data), ("ticket.T-1", &facts.payload));
+    assert_eq!((topic.as_str(), &data), ("ticket.T-1", facts.payload()));
     assert_eq!(run.effect(3).unwrap(), Effect::Invalidate { connector: "msgraph".into(), tags: vec!["contact:ada@acme.example".into()] });
     let Effect::Alert { level, text, .. } = run.effect(4).unwrap() else { panic!() };
     assert_eq!((level, text.as_str()), (AlertLevel::Critical, "Printer {event.id} by –"));
@@ -200,6 +200,40 @@ fn what_may_surprise_is_a_warning() {
     let shown: Vec<_> = problems.iter().map(|problem| (problem.key.as_str(), problem.is_warning)).collect();
     assert_eq!(shown, [("rules[0].on", true), ("rules[0].do[0].call", true)]);
     assert!(problems[0].message.contains("did you mean `msgraph.message_received`?"), "{}", problems[0].message);
+}
+
+#[test]
+fn what_no_rule_is_for_is_known_without_looking_into_it() {
+    let (set, _) = compile(json!([
+        { "name": "b", "on": "msgraph.*", "do": [{ "alert": "x" }] },
+        { "name": "a", "on": ["msgraph.message_received", "msgraph.*"], "workspaces": ["support"], "do": [{ "alert": "x" }] },
+        { "name": "c", "on": "msgraph.other", "tenant": "globex", "do": [{ "alert": "x" }] },
+    ]))
+    .unwrap();
+    let unread = |connector: &str, tenant: &str| StoredEvent {
+        connector: connector.into(),
+        tenant: tenant.into(),
+        event_type: "other".into(),
+        payload: Bytes::from_static(b"{"),
+        ..mail()
+    };
+    assert!(set.concerns(&unread("msgraph", "default")) && set.concerns(&unread("msgraph", "globex")));
+    assert!(!set.concerns(&unread("hubspot", "default")) && !set.concerns(&unread("msgraph", "acme")));
+    let names = |event: &StoredEvent| set.fitting(&Facts::of(event).unwrap()).map(|run| run.rule().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&mail()), ["b", "a"], "as they were written, each once");
+    assert_eq!(names(&StoredEvent { event_type: "undeclared".into(), ..mail() }), ["b", "a"]);
+    assert_eq!(names(&StoredEvent { tenant: "globex".into(), event_type: "other".into(), ..mail() }), ["c"]);
+}
+
+#[test]
+fn an_endpoint_of_another_tenant_looks_like_none_and_names_of_alerts_are_taken() {
+    let problems = compile(json!([
+        { "name": "r", "on": "msgraph.*", "tenant": "globex", "do": [{ "forward": "erp" }] },
+        { "name": "alert:ops", "on": "msgraph.*", "do": [{ "alert": "x" }] },
+    ]))
+    .unwrap_err();
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["rules[0].do[0].forward", "rules[1].name"]);
 }
 
 #[test]
