@@ -152,6 +152,15 @@ impl Keys {
         Ok(record)
     }
 
+    /// Whether this key still opens something, for those who came in with it and stay.
+    ///
+    /// # Errors
+    /// Whatever the state store reports.
+    pub(crate) async fn stands(&self, tenant: &TenantId, id: &str) -> Result<bool> {
+        let entry = self.0.get(Namespace::new(tenant, LIST), id).await?;
+        entry.map_or(Ok(false), |entry| Ok(decode::<Listed>(&entry.value)?.record.revoked_at.is_none()))
+    }
+
     /// What to say when there is none of this id.
     pub(crate) fn missing(id: &str) -> Error {
         Error::new(ErrorKind::NotFound, format!("there is no key `{}`; `keys list` shows what there is", redact::printable(id, 63)))

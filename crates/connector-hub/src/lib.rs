@@ -8,6 +8,7 @@ pub mod keys;
 mod output;
 mod page;
 mod process;
+mod queue;
 mod setup;
 mod trail;
 mod when;

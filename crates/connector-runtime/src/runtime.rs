@@ -44,6 +44,7 @@ use crate::{
     send::SendStage,
     stack::{Next, Shared, Stage},
     stats::{Stats, one},
+    subscriptions,
 };
 
 /// What a check is called in the audit of secrets.
@@ -86,6 +87,7 @@ pub(crate) struct Inner {
     pub(crate) forward: Forward,
     pub(crate) alerts: Arc<Alerts>,
     pub(crate) parked: Parked,
+    pub(crate) subscriptions: subscriptions::State,
     pub(crate) wakes: Option<watch::Receiver<u64>>,
     pub(crate) problems: Mutex<Vec<Problem>>,
 }
@@ -129,6 +131,15 @@ impl Runtime {
     /// Whatever a stage or the connector reports, after everything that could help was tried; [`ErrorKind::Unknown`] with the context
     /// `dead_letter` if a write may or may not have happened.
     pub async fn call(&self, request: CallRequest) -> Result<CallOutcome> {
+        self.call_as(request, false).await
+    }
+
+    /// As [`Runtime::call`], for a caller that finds out by itself what became of an unclear write: no dead letter is kept of it.
+    pub(crate) async fn call_settled_by_caller(&self, request: CallRequest) -> Result<CallOutcome> {
+        self.call_as(request, true).await
+    }
+
+    async fn call_as(&self, request: CallRequest, settled_by_caller: bool) -> Result<CallOutcome> {
         one(&self.0.shared.counters.calls);
         let (loaded, op) = {
             let catalogue = self.0.shared.catalogue.load();
@@ -159,6 +170,7 @@ impl Runtime {
             correlation_id: request.correlation_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()).into(),
             deadline: request.deadline,
             queue: request.queue,
+            settled_by_caller,
             digest,
             linked: None,
             cx: None,
@@ -295,6 +307,18 @@ impl Runtime {
             self.0.shared.records.release(tenant, &row).await?;
         }
         Ok(discarded)
+    }
+
+    /// Queues an event once more. Steps that were done for it stay done. `None`: there is no such event.
+    ///
+    /// # Errors
+    /// Whatever the state store reports.
+    pub async fn replay_event(&self, tenant: &TenantId, seq: u64) -> Result<Option<JobId>> {
+        let job = self.0.store.replay(tenant, seq).await?;
+        if job.is_some() {
+            self.0.waker.wake();
+        }
+        Ok(job)
     }
 
     async fn dead_letter(&self, tenant: &TenantId, id: JobId) -> Result<Option<Job>> {

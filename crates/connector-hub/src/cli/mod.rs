@@ -7,6 +7,7 @@ pub(crate) mod catalogue;
 mod config;
 mod connect;
 mod credentials;
+mod events;
 mod fields;
 mod health;
 mod keys;
@@ -130,7 +131,7 @@ enum Command {
     Dlq(queue::DlqCommand),
     /// Events that vendors told us
     #[command(subcommand)]
-    Events(queue::EventsCommand),
+    Events(events::EventsCommand),
     /// Write custom connectors
     #[command(subcommand)]
     Manifest(manifest::ManifestCommand),
@@ -230,7 +231,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Keys(command) => keys::run(&setup, command, json).await,
         Command::Audit(command) => audit::run(&setup, command, json).await,
         Command::Dlq(command) => queue::dlq(&setup, command, json).await,
-        Command::Events(command) => queue::events(&setup, command, json).await,
+        Command::Events(command) => events::run(&setup, command, json).await,
         Command::Manifest(command) => manifest::run(command, json),
         Command::Config(command) => config::run(&setup, command, json).await,
         Command::Completions { shell } => {

@@ -43,6 +43,11 @@ impl Caller {
         Actor::ApiKey(self.0.id.as_str().into())
     }
 
+    /// The public id of the key.
+    pub(super) fn key_id(&self) -> &str {
+        &self.0.id
+    }
+
     /// The workspace asked for, if the key is good for it. One that it is not good for looks like one that is not there.
     pub(super) fn workspace(&self, asked: Option<&str>) -> Result<WorkspaceId> {
         let asked = asked.unwrap_or("default");

@@ -13,7 +13,7 @@ use connector_core::{Error, ErrorKind};
 use connector_runtime::Role;
 
 use super::{
-    App, approvals, audit, caller::Caller, catalogue, connect, credentials, dashboard, health, ingress, keys, oauth, problem::Problem, queue, tools,
+    App, approvals, audit, caller::Caller, catalogue, connect, credentials, dashboard, health, ingress, keys, oauth, problem::Problem, queue, stream, tools, ws,
 };
 
 /// The longest request body a tool call may have, in bytes. Ingress has its own, smaller cap.
@@ -95,6 +95,10 @@ const ADMIN: Needs = Needs::Key(Role::Admin);
 
 const CONNECTOR: (IdKind, Place) = (IdKind::Connector, Place::Path("id"));
 const CONNECTION: (IdKind, Place) = (IdKind::Connection, Place::Path("id"));
+/// A filter of a listing.
+const OF_CONNECTION: (IdKind, Place) = (IdKind::Connection, Place::Query("connection"));
+/// A filter of something that is done to many.
+const IN_CONNECTION: (IdKind, Place) = (IdKind::Connection, Place::Body("connection"));
 const LETTER: (IdKind, Place) = (IdKind::DeadLetter, Place::Path("id"));
 const EVENT: (IdKind, Place) = (IdKind::Event, Place::Path("seq"));
 const CREDENTIAL: (IdKind, Place) = (IdKind::Credential, Place::Path("name"));
@@ -143,13 +147,18 @@ pub const ROUTES: &[Route] = &[
         || get(oauth::start),
     ),
     route("GET", "/oauth/callback", Needs::Session, &[(IdKind::SignIn, Place::Query("state"))], || get(oauth::callback)),
-    route("GET", "/api/v1/dlq", VIEWER, &[], || get(queue::dead_letters)),
+    route("GET", "/api/v1/dlq", VIEWER, &[OF_CONNECTION], || get(queue::dead_letters)),
+    route("POST", "/api/v1/dlq/retry", OPERATOR, &[IN_CONNECTION], || post(queue::retry_many)),
+    route("POST", "/api/v1/dlq/discard", OPERATOR, &[IN_CONNECTION], || post(queue::discard_many)),
     route("GET", "/api/v1/dlq/{id}", VIEWER, &[LETTER], || get(queue::dead_letter)),
     route("POST", "/api/v1/dlq/{id}/retry", OPERATOR, &[LETTER], || post(queue::retry)),
     route("POST", "/api/v1/dlq/{id}/discard", OPERATOR, &[LETTER], || post(queue::discard)),
-    route("GET", "/api/v1/events", VIEWER, &[], || get(queue::events)),
+    route("GET", "/api/v1/events", VIEWER, &[OF_CONNECTION], || get(queue::events)),
+    route("POST", "/api/v1/events/replay", OPERATOR, &[IN_CONNECTION], || post(queue::replay_many)),
     route("GET", "/api/v1/events/{seq}", VIEWER, &[EVENT], || get(queue::event)),
     route("POST", "/api/v1/events/{seq}/replay", OPERATOR, &[EVENT], || post(queue::replay)),
+    route("GET", "/api/v1/stream", VIEWER, &[], || get(stream::sse)),
+    route("GET", "/api/v1/ws", VIEWER, &[], || get(ws::upgrade)),
     route("GET", "/api/v1/credentials", OPERATOR, &[], || get(credentials::list)),
     route("POST", "/api/v1/credentials", ADMIN, &[], || post(credentials::set)),
     route("GET", "/api/v1/credentials/{name}", OPERATOR, &[CREDENTIAL], || get(credentials::one)),
