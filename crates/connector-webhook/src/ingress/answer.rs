@@ -33,12 +33,16 @@ pub enum Outcome {
     HeadersTooLarge,
     /// The body is packed.
     Encoded,
-    /// The body says that it is not JSON.
+    /// The body is of a kind that the verifier does not read.
     NotJson,
+    /// The body did not arrive in time.
+    TooSlow,
     /// Genuine, but not readable or not in the shape it should have.
     Invalid,
     /// It could not be made durable; the vendor must send it again.
     NotPersisted,
+    /// There is no room for it at the moment; the vendor must send it again.
+    Overloaded,
     /// No secret, or another fault of ours.
     Misconfigured,
     /// There is no such webhook.
@@ -46,6 +50,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::NotFound as usize + 1;
+
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,13 +63,15 @@ impl Outcome {
             Self::MissingProof => "missing_proof",
             Self::MalformedProof => "malformed_proof",
             Self::WrongProof => "wrong_proof",
-            Self::Stale => "stale",
+            Self::Stale => "valid-signature-but-stale",
             Self::TooLarge => "too_large",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Encoded => "encoded",
             Self::NotJson => "not_json",
+            Self::TooSlow => "too_slow",
             Self::Invalid => "invalid",
             Self::NotPersisted => "not_persisted",
+            Self::Overloaded => "overloaded",
             Self::Misconfigured => "misconfigured",
             Self::NotFound => "not_found",
         }
@@ -77,8 +86,9 @@ impl Outcome {
             Self::TooLarge => 413,
             Self::HeadersTooLarge => 431,
             Self::Encoded | Self::NotJson => 415,
+            Self::TooSlow => 408,
             Self::Invalid => 400,
-            Self::NotPersisted | Self::Misconfigured => 503,
+            Self::NotPersisted | Self::Overloaded | Self::Misconfigured => 503,
             Self::NotFound => 404,
         }
     }
@@ -89,6 +99,7 @@ impl Outcome {
             400 => r#"{"status":"invalid"}"#,
             401 => r#"{"status":"unauthorized"}"#,
             404 => r#"{"status":"not_found"}"#,
+            408 => r#"{"status":"timeout"}"#,
             409 => r#"{"status":"conflict"}"#,
             413 => r#"{"status":"too_large"}"#,
             415 => r#"{"status":"unsupported"}"#,

@@ -6,9 +6,12 @@
 mod answer;
 mod dedupe;
 pub mod handshake;
+mod known;
 pub mod route;
 mod schema;
+mod skew;
 mod verify;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,14 +23,17 @@ use connector_core::{
     state::{Appended, EventLog, NewEvent},
     webhook::{IncomingEvent, Ingress, RawWebhook, WebhookVerifier},
 };
-use metrics::counter;
 use secrecy::SecretString;
-use serde_json::Value;
 
-use self::schema::SchemaCache;
 pub use self::{
     answer::{IngressAnswer, Outcome},
     schema::{EventSchemas, Verdict},
+    skew::CLOCK_SUSPECT,
+};
+use self::{
+    known::{AllKnown, Known},
+    skew::Skew,
+    waiting::Waiting,
 };
 use crate::{dispatch::Waker, json, schemes};
 
@@ -56,11 +62,23 @@ pub struct IngressLimits {
     /// How long the durable write may take before the vendor is told to come again: 2.5 s, so that the answer is in time for the
     /// strictest vendors (3 s).
     pub persist: Duration,
+    /// Deliveries that may wait for the store at once: 512. Beyond it they are told to come again at once.
+    pub waiting: usize,
+    /// Bytes of their bodies: 64 MiB.
+    pub waiting_bytes: usize,
 }
 
 impl Default for IngressLimits {
     fn default() -> Self {
-        Self { body: 1 << 20, headers: 100, header_bytes: 32 << 10, events: 1_000, persist: Duration::from_millis(2_500) }
+        Self {
+            body: 1 << 20,
+            headers: 100,
+            header_bytes: 32 << 10,
+            events: 1_000,
+            persist: Duration::from_millis(2_500),
+            waiting: 512,
+            waiting_bytes: 64 << 20,
+        }
     }
 }
 
@@ -98,12 +116,10 @@ pub struct IngressTarget<'a> {
     pub keys: &'a [ConnectionKeys],
     /// What happens to events that have not the declared shape.
     pub schema: Strictness,
-    /// What happens to bodies that do not say they are JSON. Keep it for vendors whose verifier reads other formats.
-    pub content_type: Strictness,
 }
 
 impl<'a> IngressTarget<'a> {
-    /// A target that keeps events whatever their shape and refuses bodies that say they are something else than JSON.
+    /// A target that keeps events whatever their shape.
     pub fn new(
         tenant: &'a TenantId,
         workspace: &'a WorkspaceId,
@@ -111,7 +127,7 @@ impl<'a> IngressTarget<'a> {
         verifier: &'a dyn WebhookVerifier,
         keys: &'a [ConnectionKeys],
     ) -> Self {
-        Self { tenant, workspace, connector, verifier, keys, schema: Strictness::Keep, content_type: Strictness::Refuse }
+        Self { tenant, workspace, connector, verifier, keys, schema: Strictness::Keep }
     }
 }
 
@@ -121,14 +137,17 @@ pub struct IngressPipeline {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     limits: IngressLimits,
-    schemas: SchemaCache,
+    known: AllKnown,
+    skew: Skew,
+    waiting: Waiting,
     waker: Waker,
 }
 
 impl IngressPipeline {
     /// A pipeline that persists to `log` and measures replay windows by `clock`.
     pub fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, limits: IngressLimits) -> Self {
-        Self { log, clock, limits, schemas: SchemaCache::default(), waker: Waker::default() }
+        let waiting = Waiting::new(limits.waiting, limits.waiting_bytes);
+        Self { log, clock, limits, known: AllKnown::default(), skew: Skew::default(), waiting, waker: Waker::default() }
     }
 
     /// Wakes this dispatcher whenever an event was persisted.
@@ -143,14 +162,21 @@ impl IngressPipeline {
         self.limits
     }
 
+    /// How many deliveries in a row over this connection were genuine and outside the replay window. From [`CLOCK_SUSPECT`] on somebody's clock
+    /// is wrong.
+    pub fn stale_streak(&self, tenant: &TenantId, connection: &str) -> u32 {
+        self.skew.streak(tenant, connection)
+    }
+
     /// Takes one delivery. A 2xx means that its events are durable.
     pub async fn receive(&self, target: &IngressTarget<'_>, request: RawWebhook<'_>) -> IngressAnswer {
+        let known = self.known.of(target.connector);
         let answer = match self.judge(target, &request) {
             Ok((_, Ingress::Handshake(reply))) => reply.into(),
-            Ok((connection, Ingress::Events(events))) => self.persist(target, connection, events).await,
+            Ok((connection, Ingress::Events(events))) => self.persist(target, &known, connection, events, request.body.len()).await,
             Err(answer) => answer,
         };
-        self.note(target, &answer);
+        note(target, &known, &answer);
         answer
     }
 
@@ -167,7 +193,7 @@ impl IngressPipeline {
         verify::admissible(request, &self.limits).map_err(IngressAnswer::of)?;
         let (connection, proven) = self.prove(target, request).map_err(refused)?;
         if let Ingress::Events(events) = &proven {
-            if target.content_type == Strictness::Refuse && !verify::says_json(request) {
+            if !verify::is_read(request, target.verifier.media_types()) {
                 return Err(IngressAnswer::of(Outcome::NotJson));
             }
             if events.len() > self.limits.events {
@@ -184,31 +210,63 @@ impl IngressPipeline {
         let mut refusal = None;
         for keys in target.keys {
             let proven = schemes::usable(&keys.secrets).and_then(|()| target.verifier.verify(request, &keys.secrets, self.clock.wall()));
-            match proven {
-                Ok(ingress) => return Ok((&keys.connection, ingress)),
-                Err(error) if refusal.is_none() || verify::refused(&error) != Outcome::WrongProof => refusal = Some(error),
-                Err(_) => {}
+            let error = match proven {
+                Ok(ingress) => {
+                    self.skew.fresh(target.tenant, &keys.connection);
+                    return Ok((&keys.connection, ingress));
+                }
+                Err(error) => error,
+            };
+            let outcome = verify::refused(&error);
+            if outcome == Outcome::Stale {
+                self.skew.stale(target.tenant, &keys.connection);
+            }
+            if refusal.is_none() || outcome != Outcome::WrongProof {
+                refusal = Some(error);
             }
         }
         Err(refusal.map_or_else(|| schemes::usable(&[]).err(), Some).unwrap_or_else(|| Error::internal("a delivery was neither proven nor refused")))
     }
 
-    /// A body that is JSON is checked as a whole, since that is what was signed; otherwise what the verifier made of it.
+    /// A body that is JSON is checked as a whole, since that is what was signed, and with it every event that is a part of it; an event that the
+    /// verifier made is checked by itself.
     fn shape(&self, request: &RawWebhook<'_>, events: &[IncomingEvent]) -> Result<()> {
         let first = request.body.iter().find(|byte| !byte.is_ascii_whitespace());
-        if matches!(first, Some(b'{' | b'[')) {
-            return json::check(request.body);
+        let whole = matches!(first, Some(b'{' | b'['));
+        if whole {
+            json::check(request.body)?;
         }
-        events.iter().try_for_each(|event| json::check(&event.payload))
+        let body = request.body.as_ptr_range();
+        let part = |event: &IncomingEvent| {
+            let payload = event.payload.as_ptr_range();
+            !event.payload.is_empty() && body.start <= payload.start && payload.end <= body.end
+        };
+        events.iter().filter(|event| !whole || !part(event)).try_for_each(|event| json::check(&event.payload))
     }
 
-    async fn persist(&self, target: &IngressTarget<'_>, connection: &Arc<str>, incoming: Vec<IncomingEvent>) -> IngressAnswer {
-        let events = match self.prepare(target, connection, incoming) {
+    async fn persist(
+        &self,
+        target: &IngressTarget<'_>,
+        known: &Known,
+        connection: &Arc<str>,
+        incoming: Vec<IncomingEvent>,
+        bytes: usize,
+    ) -> IngressAnswer {
+        let events = match self.prepare(target, known, connection, incoming) {
             Ok(events) => events,
             Err(outcome) => return IngressAnswer::of(outcome),
         };
-        let written = tokio::time::timeout(self.limits.persist, self.log.append(events)).await;
-        let appended = match written {
+        let Some(place) = self.waiting.enter(bytes) else { return IngressAnswer::later(Outcome::Overloaded, RETRY_SHED) };
+        let (log, waker) = (self.log.clone(), self.waker.clone());
+        let mut write = Box::pin(async move {
+            let appended = log.append(events).await;
+            if appended.as_ref().is_ok_and(|all| all.iter().any(|one| matches!(one, Appended::New { .. }))) {
+                waker.wake();
+            }
+            drop(place);
+            appended
+        });
+        let appended = match tokio::time::timeout(self.limits.persist, &mut write).await {
             Ok(Ok(appended)) => appended,
             Ok(Err(error)) => {
                 tracing::error!(target: "connectors::webhook", connector = %target.connector.id, tenant = %target.tenant, %error, "a delivery could not be persisted");
@@ -216,12 +274,12 @@ impl IngressPipeline {
             }
             Err(_) => {
                 tracing::error!(target: "connectors::webhook", connector = %target.connector.id, tenant = %target.tenant, "persisting a delivery took too long");
+                // It keeps its place in the line until the store is done with it. If it becomes durable after all, what the vendor sends again
+                // is a duplicate.
+                drop(tokio::spawn(write));
                 return IngressAnswer::later(Outcome::NotPersisted, RETRY_SOON);
             }
         };
-        if appended.iter().any(|one| matches!(one, Appended::New { .. })) {
-            self.waker.wake();
-        }
         let outcome = if appended.iter().any(|one| matches!(one, Appended::Mismatch { .. })) {
             Outcome::Mismatch
         } else if !appended.is_empty() && appended.iter().all(|one| matches!(one, Appended::Duplicate { .. })) {
@@ -232,13 +290,14 @@ impl IngressPipeline {
         IngressAnswer { events: appended, ..IngressAnswer::of(outcome) }
     }
 
-    fn prepare(&self, target: &IngressTarget<'_>, connection: &Arc<str>, incoming: Vec<IncomingEvent>) -> Result<Vec<NewEvent>, Outcome> {
+    fn prepare(
+        &self,
+        target: &IngressTarget<'_>,
+        known: &Known,
+        connection: &Arc<str>,
+        incoming: Vec<IncomingEvent>,
+    ) -> Result<Vec<NewEvent>, Outcome> {
         let received_at = unix_millis(self.clock.wall());
-        let schemas = self
-            .schemas
-            .of(target.connector)
-            .inspect_err(|error| tracing::error!(target: "connectors::webhook", connector = %target.connector.id, %error, "events cannot be checked"))
-            .ok();
         let legacy = target.verifier.scheme() == schemes::BEARER;
         incoming
             .into_iter()
@@ -252,8 +311,8 @@ impl IngressPipeline {
                 if legacy {
                     flag(LEGACY_SCHEME);
                 }
-                let payload: Value = serde_json::from_slice(&event.payload).map_err(|_| Outcome::Invalid)?;
-                match schemas.as_ref().map(|schemas| schemas.check(&event.event_type, &payload)) {
+                let verdict = known.schemas.as_ref().map(|schemas| schemas.check_bytes(&event.event_type, &event.payload)).transpose();
+                match verdict.map_err(|_| Outcome::Invalid)? {
                     Some(Verdict::Fits) => {}
                     Some(Verdict::Undeclared) => flag(UNKNOWN_TYPE),
                     Some(Verdict::Differs(path)) => {
@@ -281,25 +340,22 @@ impl IngressPipeline {
             })
             .collect()
     }
+}
 
-    /// Counts events one by one, and deliveries without events once.
-    fn note(&self, target: &IngressTarget<'_>, answer: &IngressAnswer) {
-        let count = |outcome: Outcome| {
-            counter!("integration_webhook_events_total", "connector" => target.connector.id.to_string(), "outcome" => outcome.as_str()).increment(1);
-        };
-        for appended in &answer.events {
-            match appended {
-                Appended::New { .. } => count(Outcome::Accepted),
-                Appended::Duplicate { .. } => count(Outcome::Duplicate),
-                Appended::Mismatch { seq } => {
-                    tracing::error!(target: "connectors::webhook", connector = %target.connector.id, tenant = %target.tenant, seq, "an event came again with another payload; the first one stands");
-                    count(Outcome::Mismatch);
-                }
+/// Counts events one by one, and deliveries without events once.
+fn note(target: &IngressTarget<'_>, known: &Known, answer: &IngressAnswer) {
+    for appended in &answer.events {
+        match appended {
+            Appended::New { .. } => known.count(Outcome::Accepted),
+            Appended::Duplicate { .. } => known.count(Outcome::Duplicate),
+            Appended::Mismatch { seq } => {
+                tracing::error!(target: "connectors::webhook", connector = %target.connector.id, tenant = %target.tenant, seq, "an event came again with another payload; the first one stands");
+                known.count(Outcome::Mismatch);
             }
         }
-        if answer.events.is_empty() {
-            count(answer.outcome);
-        }
+    }
+    if answer.events.is_empty() {
+        known.count(answer.outcome);
     }
 }
 
@@ -307,3 +363,5 @@ impl IngressPipeline {
 const RETRY_LATER: Duration = Duration::from_secs(30);
 /// When a vendor should try again after we were too slow.
 const RETRY_SOON: Duration = Duration::from_secs(5);
+/// When a vendor should try again for whom there was no room.
+const RETRY_SHED: Duration = Duration::from_secs(1);

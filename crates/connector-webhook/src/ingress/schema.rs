@@ -2,10 +2,7 @@
 //!
 //! Refuses schemas that reach outside (`$ref` to a URL or file) or are too large to be checked in bounded time.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use connector_core::{
     error::{Error, Result},
@@ -56,6 +53,20 @@ impl EventSchemas {
         Ok(Self { kinds })
     }
 
+    /// Checks an event that is JSON. It is made a tree only if there is a schema for its kind.
+    ///
+    /// # Errors
+    /// [`connector_core::ErrorKind::Invalid`] if it is not JSON.
+    pub(super) fn check_bytes(&self, event_type: &str, payload: &[u8]) -> Result<Verdict> {
+        match self.kinds.get(event_type) {
+            Some(Some(_)) => {
+                let tree = serde_json::from_slice(payload).map_err(|_| Error::invalid("the event is not JSON"))?;
+                Ok(self.check(event_type, &tree))
+            }
+            _ => Ok(self.check(event_type, &Value::Null)),
+        }
+    }
+
     /// Checks one event.
     pub fn check(&self, event_type: &str, payload: &Value) -> Verdict {
         match self.kinds.get(event_type) {
@@ -91,28 +102,5 @@ fn bounded(value: &Value, depth: usize, nodes: &mut usize) -> bool {
         Value::Object(map) => map.values().all(|inner| bounded(inner, depth + 1, nodes)),
         Value::Array(items) => items.iter().all(|inner| bounded(inner, depth + 1, nodes)),
         _ => true,
-    }
-}
-
-/// Compiled schemas by connector, compiled again when a connector's spec is replaced.
-#[derive(Debug, Default)]
-pub(super) struct SchemaCache {
-    compiled: Mutex<HashMap<Arc<str>, Compiled>>,
-}
-
-/// Schemas and the spec they were made from; holding the spec keeps its address from being used again.
-type Compiled = (Arc<ConnectorSpec>, Arc<EventSchemas>);
-
-impl SchemaCache {
-    pub(super) fn of(&self, spec: &Arc<ConnectorSpec>) -> Result<Arc<EventSchemas>> {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, schemas)) = compiled.get(&spec.id)
-            && Arc::ptr_eq(known, spec)
-        {
-            return Ok(schemas.clone());
-        }
-        let schemas = Arc::new(EventSchemas::compile(spec)?);
-        compiled.insert(spec.id.clone(), (spec.clone(), schemas.clone()));
-        Ok(schemas)
     }
 }

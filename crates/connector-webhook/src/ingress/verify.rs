@@ -24,12 +24,19 @@ pub(super) fn admissible(request: &RawWebhook<'_>, limits: &IngressLimits) -> Re
     Ok(())
 }
 
-/// Whether the body says that it is JSON, or says nothing.
-pub(super) fn says_json(request: &RawWebhook<'_>) -> bool {
+/// Whether the body says that it is JSON or of one of these kinds, or says nothing.
+pub(super) fn is_read(request: &RawWebhook<'_>, besides: &[&str]) -> bool {
     let Some(value) = request.headers.get(CONTENT_TYPE) else { return true };
     let Ok(text) = value.to_str() else { return false };
-    let kind = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind == "application/json" || kind == "text/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+    let kind = text.split(';').next().unwrap_or_default().trim();
+    let is = |known: &str| kind.eq_ignore_ascii_case(known);
+    let tree = || {
+        let (start, end) = ("application/", "+json");
+        kind.len() > start.len() + end.len()
+            && kind.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start))
+            && kind.get(kind.len() - end.len()..).is_some_and(|text| text.eq_ignore_ascii_case(end))
+    };
+    is("application/json") || is("text/json") || tree() || besides.iter().any(|known| is(known))
 }
 
 /// What a failed verification means for the sender.
