@@ -53,6 +53,7 @@ use crate::{
     send::SendStage,
     stack::{self, Shared},
     stats::{Counted, Counters},
+    subscriptions,
     tokens::Tokens,
 };
 
@@ -244,6 +245,7 @@ impl RuntimeBuilder {
             None => Arc::new(MemoryTokens::new(self.clock.clone())),
         };
         let auth = AuthDeps { clock: self.clock.clone(), rng: self.rng.clone(), tokens, watch: Some(watch.clone()), ..AuthDeps::new(plain.clone()) };
+        let wanted_subscriptions = self.config.subscriptions.clone();
         let assembler = Assembler {
             transport: Arc::new(Counted { inner: plain, counters: counters.clone() }),
             auth: auth.clone(),
@@ -324,6 +326,7 @@ impl RuntimeBuilder {
             watch,
             teller,
             told: DashMap::new(),
+            subscriptions: subscriptions::State::new(wanted_subscriptions),
             unstored: Unstored::default(),
             serials: DashMap::new(),
             env: self.env,

@@ -27,6 +27,7 @@ mod runtime;
 mod send;
 mod stack;
 mod stats;
+mod subscriptions;
 mod tags;
 mod tasks;
 mod tokens;
@@ -60,4 +61,8 @@ pub use request::{CallOutcome, CallRequest, Role};
 pub use rotation::{CREDENTIAL_EXPIRING, OVERLAP, ROTATION_DUE, Tended};
 pub use runtime::Runtime;
 pub use stats::{CallsSaved, Stats};
+pub use subscriptions::{
+    CATCH_UP_EVERY, Counts, Origin, RESYNC_EVERY, SUBSCRIPTION_LOST, SUBSCRIPTION_QUIET, SubscriptionConfig, SubscriptionState, SubscriptionView,
+    SubscriptionsTended,
+};
 pub use tasks::RuntimeTasks;

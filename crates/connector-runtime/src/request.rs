@@ -210,6 +210,8 @@ pub(crate) struct Governed {
     pub(crate) correlation_id: Arc<str>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) queue: Option<bool>,
+    /// The caller finds out by itself what became of an unclear write.
+    pub(crate) settled_by_caller: bool,
     /// SHA-256 of the canonical arguments and the cursor, in hex.
     pub(crate) digest: String,
     /// Where it goes, once access has said so.

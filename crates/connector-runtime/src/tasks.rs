@@ -7,7 +7,13 @@ use connector_core::state::{EventLog, JobQueue};
 use connector_webhook::dispatch::Dispatcher;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{events::Events, outbox::Worker, reload, rotation, runtime::Runtime};
+use crate::{
+    events::Events,
+    outbox::Worker,
+    reload, rotation,
+    runtime::Runtime,
+    subscriptions::{self, Admitting},
+};
 
 /// The running tasks. Dropping them stops them without waiting; [`RuntimeTasks::shutdown`] drains.
 #[derive(Debug)]
@@ -32,7 +38,7 @@ impl Runtime {
 
     pub(crate) fn dispatcher(&self) -> Dispatcher {
         let shared = &self.0.shared;
-        let handler = Events::new(self.clone());
+        let handler = Admitting { runtime: self.clone(), inner: Arc::new(Events::new(self.clone())) };
         let (jobs, log): (Arc<dyn JobQueue>, Arc<dyn EventLog>) = (self.0.store.clone(), self.0.store.clone());
         Dispatcher::new(jobs, log, Arc::new(handler), shared.clock.clone())
             .with_policy(self.0.dispatch.clone())
@@ -52,6 +58,7 @@ impl Runtime {
             tokio::spawn(async move { dispatcher.run(events).await }),
             tokio::spawn(watch_files(self.clone(), stopped.clone())),
             tokio::spawn(rotation::tend(self.clone(), stopped.clone())),
+            tokio::spawn(subscriptions::run(self.clone(), stopped.clone())),
             tokio::spawn(pass_on(self.clone(), stopped.clone())),
         ];
         tasks.extend(self.start_effects(&stopped));

@@ -1,6 +1,6 @@
-//! The secrets that prove a webhook: those of the configuration, and those kept with the connection's credential.
+//! The secrets that prove a webhook: those of the configuration, those of the connection's subscriptions, and those kept with its credential.
 //!
-//! Owns looking in both places. Refuses to take "cannot be opened now" for "there is none".
+//! Owns looking in all places. Refuses to take "cannot be opened now" for "there is none".
 
 use std::sync::Arc;
 
@@ -21,6 +21,10 @@ pub(crate) async fn of(runtime: &Runtime, granted: &[Arc<Linked>]) -> Result<Vec
     let mut trouble = None;
     for linked in granted {
         let mut secrets = linked.webhook_secrets.clone();
+        match runtime.subscription_secrets(&linked.connection.tenant, linked.connection.id.as_str()).await {
+            Ok(of_subscriptions) => secrets.extend(of_subscriptions),
+            Err(error) => trouble = Some(error),
+        }
         if let Some(name) = &linked.connection.credential {
             let cx = CallCx::new(linked.connection.clone());
             match runtime.0.credentials.get(&CredentialQuery::of(&cx, name).for_errand(ERRAND)).await {

@@ -22,6 +22,8 @@ pub(crate) use effects::ALL_TENANTS;
 pub use effects::{AlertConfig, AlertOn, AlertTo, EndpointConfig};
 pub(crate) use substitute::{Env, Substitution};
 
+use crate::subscriptions::SubscriptionConfig;
+
 /// Credential fields that identify and do not authenticate; they may stand in the file as they are.
 const PUBLIC_FIELDS: [&str; 4] = ["username", "client_id", "key_id", "tenant_id"];
 
@@ -53,6 +55,8 @@ pub struct HubConfig {
     pub endpoints: BTreeMap<String, EndpointConfig>,
     /// Who is told when something goes wrong.
     pub alerts: Vec<AlertConfig>,
+    /// The vendors' subscriptions that the hub keeps alive.
+    pub subscriptions: Vec<SubscriptionConfig>,
     /// Where the master keys are and which external stores are read through; the program that embeds the runtime opens the vault.
     pub vault: Option<VaultConfig>,
     /// Who may reach the hub over HTTP, how much at once, and how it stops.

@@ -247,7 +247,7 @@ impl Stage for OutboxStage {
             cx.idempotency_key.get_or_insert_with(|| uuid::Uuid::new_v4().to_string().into());
         }
         match next.run(call).await {
-            Err(error) if call.sent => self.outbox.caught(call, error).await,
+            Err(error) if call.sent && !call.settled_by_caller => self.outbox.caught(call, error).await,
             other => other,
         }
     }
