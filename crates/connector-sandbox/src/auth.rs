@@ -26,6 +26,20 @@ pub mod known {
     pub const HUBSPOT_CLIENT_SECRET: &str = "sandbox-hubspot-client-secret";
     /// HubSpot refresh token.
     pub const HUBSPOT_REFRESH_TOKEN: &str = "sandbox-hubspot-refresh-token";
+    /// Slack bot token; good without end.
+    pub const SLACK_BOT_TOKEN: &str = "sandbox-slack-bot-token";
+    /// Slack user token of Ann, for search; good without end.
+    pub const SLACK_USER_TOKEN: &str = "sandbox-slack-user-token";
+    /// Slack app-level token, for Socket Mode.
+    pub const SLACK_APP_TOKEN: &str = "sandbox-slack-app-token";
+    /// Slack OAuth client id.
+    pub const SLACK_CLIENT_ID: &str = "sandbox-slack-client";
+    /// Slack OAuth client secret.
+    pub const SLACK_CLIENT_SECRET: &str = "sandbox-slack-client-secret";
+    /// Slack refresh token; burnt by its first use.
+    pub const SLACK_REFRESH_TOKEN: &str = "sandbox-slack-refresh-token";
+    /// What Slack signs its deliveries with.
+    pub const SLACK_SIGNING_SECRET: &str = "sandbox-slack-signing-secret";
     /// NetBox v2 token (the part after `Bearer `).
     pub const NETBOX_TOKEN: &str = "nbt_sandbox.netbox-token";
     /// ServiceNow user.

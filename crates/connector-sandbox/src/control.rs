@@ -22,7 +22,9 @@ use serde_json::{Value, json};
 /// | `POST /_sandbox/expire-tokens` | ends every token |
 /// | `POST /_sandbox/revoke-grants` | takes every person's consent back |
 /// | `PUT /_sandbox/renewal` | `"keeps"`, `"adds"` or `"burns"`: what a renewal does with the refresh token |
-/// | `PUT /_sandbox/webhooks` | `{vendor, url, secret?}` for hubspot, netbox, ticketing |
+/// | `POST /_sandbox/slack/say` | `{user, channel, text, thread_ts?}`: somebody writes a message |
+/// | `POST /_sandbox/slack/command` | `{user, channel, command, text}`: somebody uses a slash command |
+/// | `PUT /_sandbox/webhooks` | `{vendor, url, secret?}` for hubspot, slack, netbox, ticketing |
 pub(crate) fn handle(hub: &Hub, req: &Req) -> Reply {
     route(hub, req).unwrap_or_else(|reply| reply)
 }
@@ -59,12 +61,14 @@ fn route(hub: &Hub, req: &Req) -> Answer {
         ("POST", ["expire-tokens"]) => {
             hub.msgraph.expire_tokens();
             hub.hubspot.expire_tokens();
+            hub.slack.expire_tokens();
             hub.servicenow.expire_tokens();
             ok(json!({}))
         }
         ("POST", ["revoke-grants"]) => {
             hub.msgraph.revoke_grants();
             hub.hubspot.revoke_grants();
+            hub.slack.revoke_grants();
             ok(json!({}))
         }
         ("PUT", ["renewal"]) => {
@@ -76,7 +80,21 @@ fn route(hub: &Hub, req: &Req) -> Answer {
             };
             hub.msgraph.set_renewal(renewal);
             hub.hubspot.set_renewal(renewal);
+            hub.slack.set_renewal(renewal);
             ok(json!({}))
+        }
+        ("POST", ["slack", "say"]) => {
+            let body = body(req)?;
+            let text = |key: &str, usual: &str| body[key].as_str().unwrap_or(usual).to_owned();
+            let (user, channel) = (text("user", "U0ANN"), text("channel", "C0OPS"));
+            let ts = hub.slack.say(&user, &channel, &text("text", "hello"), body["thread_ts"].as_str());
+            ok(json!({"ts": ts.ok_or_else(|| bad("no such channel or parent".into()))?}))
+        }
+        ("POST", ["slack", "command"]) => {
+            let body = body(req)?;
+            let text = |key: &str, usual: &str| body[key].as_str().unwrap_or(usual).to_owned();
+            let (user, channel) = (text("user", "U0ANN"), text("channel", "C0OPS"));
+            ok(json!({"trigger_id": hub.slack.slash_command(&user, &channel, &text("command", "/hub"), &text("text", ""))}))
         }
         ("PUT", ["webhooks"]) => {
             let body = body(req)?;
@@ -84,9 +102,10 @@ fn route(hub: &Hub, req: &Req) -> Answer {
             let url = text("url").ok_or_else(|| bad("`url` is missing".into()))?;
             match text("vendor").as_deref() {
                 Some("hubspot") => hub.hubspot.set_webhook(url),
+                Some("slack") => hub.slack.set_webhook(url),
                 Some("netbox") => hub.netbox.set_webhook(url, text("secret")),
                 Some("ticketing") => hub.ticketing.set_webhook(url, text("secret")),
-                _ => return Err(bad("`vendor` must be hubspot, netbox or ticketing".into())),
+                _ => return Err(bad("`vendor` must be hubspot, slack, netbox or ticketing".into())),
             }
             ok(json!({}))
         }

@@ -10,6 +10,7 @@ use crate::vendors::hubspot::HubSpot;
 use crate::vendors::msgraph::MsGraph;
 use crate::vendors::netbox::NetBox;
 use crate::vendors::servicenow::ServiceNow;
+use crate::vendors::slack::{Slack, socket};
 use crate::vendors::ticketing::Ticketing;
 use crate::vendors::{Shared, Vendor};
 use axum::body::Body;
@@ -35,6 +36,7 @@ pub(crate) struct Hub {
     pub(crate) shared: Shared,
     pub(crate) msgraph: Arc<MsGraph>,
     pub(crate) hubspot: Arc<HubSpot>,
+    pub(crate) slack: Arc<Slack>,
     pub(crate) netbox: Arc<NetBox>,
     pub(crate) servicenow: Arc<ServiceNow>,
     pub(crate) ticketing: Arc<Ticketing>,
@@ -96,6 +98,7 @@ impl Hub {
         Some(match id {
             "msgraph" => &*self.msgraph,
             "hubspot" => &*self.hubspot,
+            "slack" => &*self.slack,
             "netbox" => &*self.netbox,
             "servicenow" => &*self.servicenow,
             "ticketing" => &*self.ticketing,
@@ -114,6 +117,10 @@ enum Outcome {
 
 /// The one handler behind every path.
 pub(crate) async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Response {
+    // The one thing here that is more than a request and its reply.
+    if socket::wants_link(&request) && hub.vendor("slack").is_some() {
+        return socket::link(&hub.slack, request);
+    }
     let (head, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_CAP).await else {
         return respond(Reply::json(413, &json!({"error": "request body too large"})));

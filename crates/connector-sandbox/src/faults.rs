@@ -34,6 +34,8 @@ pub enum FaultKind {
     DuplicateWebhook,
     /// A notification was overtaken by a later one.
     ReorderedWebhook,
+    /// A notification was never sent.
+    DroppedWebhook,
 }
 
 /// How often each fault happens. Probabilities are per request (or per notification) and between 0 and 1.
@@ -66,6 +68,8 @@ pub struct FaultProfile {
     pub duplicate_webhook: f64,
     /// Notifications overtaken by the next one.
     pub reordered_webhook: f64,
+    /// Notifications never sent.
+    pub dropped_webhook: f64,
 }
 
 impl Default for FaultProfile {
@@ -91,6 +95,7 @@ impl FaultProfile {
             expired_cursor: 0.0,
             duplicate_webhook: 0.0,
             reordered_webhook: 0.0,
+            dropped_webhook: 0.0,
         }
     }
 
@@ -110,6 +115,7 @@ impl FaultProfile {
             expired_cursor: 0.02,
             duplicate_webhook: 0.05,
             reordered_webhook: 0.05,
+            dropped_webhook: 0.0,
         }
     }
 
@@ -129,6 +135,7 @@ impl FaultProfile {
             expired_cursor: 0.1,
             duplicate_webhook: 0.2,
             reordered_webhook: 0.2,
+            dropped_webhook: 0.0,
         }
     }
 }
@@ -182,6 +189,8 @@ pub struct WebhookPlan {
     pub duplicate: bool,
     /// Let the next one go first.
     pub reorder: bool,
+    /// Do not deliver at all.
+    pub dropped: bool,
 }
 
 /// The fault plan of a running sandbox and the count of what it injected.
@@ -256,6 +265,7 @@ impl Faults {
         WebhookPlan {
             duplicate: self.hit(vendor, ordinal, "duplicate-webhook", p.duplicate_webhook),
             reorder: self.hit(vendor, ordinal, "reordered-webhook", p.reordered_webhook),
+            dropped: self.hit(vendor, ordinal, "dropped-webhook", p.dropped_webhook),
         }
     }
 

@@ -60,6 +60,18 @@ pub enum EffectKind {
     TicketUpdated,
     /// A purchase order was created.
     PurchaseOrderCreated,
+    /// A chat message was written; `target` is `channel:ts`, `parent` the thread's, `key` the mark in its metadata.
+    ChatPosted,
+    /// A chat message was changed or deleted; `target` is `channel:ts`.
+    ChatChanged,
+    /// A reaction or a pin was put on a message or taken off; `target` is `channel:ts`.
+    ChatMarked,
+    /// A channel was made or changed, or who is in it.
+    ChatChannelChanged,
+    /// A file was shared.
+    ChatFileShared,
+    /// A slash command or an interaction was answered at its `response_url`.
+    ChatAnswered,
     /// A person consented; `target` is the client, `detail` the granted scopes.
     ConsentGiven,
     /// An access token was issued; `target` is the grant (`authorization_code`, `refresh_token`, `client_credentials`).

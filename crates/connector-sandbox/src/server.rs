@@ -11,6 +11,7 @@ use crate::vendors::hubspot::HubSpot;
 use crate::vendors::msgraph::MsGraph;
 use crate::vendors::netbox::NetBox;
 use crate::vendors::servicenow::ServiceNow;
+use crate::vendors::slack::Slack;
 use crate::vendors::ticketing::Ticketing;
 use crate::vendors::{Shared, VENDORS, erp::Erp};
 use axum::Router;
@@ -99,7 +100,7 @@ impl Builder {
     }
 
     /// Also enforces published limits: HubSpot's 190 requests per 10 s and 5 searches per second, Graph's 4 requests at a time per
-    /// mailbox. Default off.
+    /// mailbox, Slack's tiers and its message a second in a channel. Default off.
     pub fn enforce_limits(mut self, on: bool) -> Self {
         self.enforce_limits = on;
         self
@@ -142,6 +143,7 @@ impl Builder {
             served: if self.vendors.is_empty() { VENDORS.map(str::to_owned).to_vec() } else { self.vendors },
             msgraph,
             hubspot: Arc::new(HubSpot::new(shared.clone(), self.token_lifetime_s.min(1800), self.enforce_limits)),
+            slack: Arc::new(Slack::new(shared.clone(), self.token_lifetime_s, self.enforce_limits, format!("http://{addr}/slack"))),
             netbox: Arc::new(NetBox::new(shared.clone())),
             servicenow: Arc::new(ServiceNow::new(shared.clone(), self.token_lifetime_s.min(1799))),
             ticketing: Arc::new(Ticketing::new(shared.clone())),
@@ -222,12 +224,13 @@ impl Sandbox {
         format!("http://{}/{vendor}", self.hub.addr)
     }
 
-    /// The base URL a connector for this vendor is configured with: the Graph root for `msgraph`, `/erp/api` for `erp`, else the mount point.
+    /// The base URL a connector for this vendor is configured with: the Graph root for `msgraph`, `/api` below the mount for `erp` and `slack`,
+    /// else the mount point.
     pub fn base_url(&self, vendor: &str) -> String {
         let mount = self.mount(vendor);
         match vendor {
             "msgraph" => format!("{mount}/v1.0"),
-            "erp" => format!("{mount}/api"),
+            "erp" | "slack" => format!("{mount}/api"),
             _ => mount,
         }
     }
@@ -239,6 +242,7 @@ impl Sandbox {
             "msgraph" => Some(format!("{mount}/{}/oauth2/v2.0/token", known::GRAPH_TENANT)),
             "hubspot" => Some(format!("{mount}/oauth/v3/token")),
             "servicenow" => Some(format!("{mount}/oauth_token.do")),
+            "slack" => Some(format!("{mount}/api/oauth.v2.access")),
             _ => None,
         }
     }
@@ -249,6 +253,7 @@ impl Sandbox {
         match vendor {
             "msgraph" => Some(format!("{mount}/{}/oauth2/v2.0/authorize", known::GRAPH_TENANT)),
             "hubspot" => Some(format!("{mount}/oauth/authorize")),
+            "slack" => Some(format!("{mount}/oauth/v2/authorize")),
             _ => None,
         }
     }
@@ -265,6 +270,13 @@ impl Sandbox {
             c("hubspot", "client_id", known::HUBSPOT_CLIENT_ID),
             c("hubspot", "client_secret", known::HUBSPOT_CLIENT_SECRET),
             c("hubspot", "refresh_token", known::HUBSPOT_REFRESH_TOKEN),
+            c("slack", "token", known::SLACK_BOT_TOKEN),
+            c("slack", "user_token", known::SLACK_USER_TOKEN),
+            c("slack", "app_token", known::SLACK_APP_TOKEN),
+            c("slack", "client_id", known::SLACK_CLIENT_ID),
+            c("slack", "client_secret", known::SLACK_CLIENT_SECRET),
+            c("slack", "refresh_token", known::SLACK_REFRESH_TOKEN),
+            c("slack", "signing_secret", known::SLACK_SIGNING_SECRET),
             c("netbox", "token", known::NETBOX_TOKEN),
             c("servicenow", "user", known::SERVICENOW_USER),
             c("servicenow", "password", known::SERVICENOW_PASSWORD),
@@ -297,6 +309,11 @@ impl Sandbox {
     /// The fake HubSpot.
     pub fn hubspot(&self) -> &HubSpot {
         &self.hub.hubspot
+    }
+
+    /// The fake Slack.
+    pub fn slack(&self) -> &Slack {
+        &self.hub.slack
     }
 
     /// The fake NetBox.

@@ -6,6 +6,7 @@ pub(crate) mod hubspot;
 pub(crate) mod msgraph;
 pub(crate) mod netbox;
 pub(crate) mod servicenow;
+pub(crate) mod slack;
 pub(crate) mod ticketing;
 pub(crate) mod topology;
 
@@ -18,7 +19,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 
 /// Ids of all vendors, as they appear in URLs.
-pub const VENDORS: [&str; 6] = ["msgraph", "hubspot", "netbox", "servicenow", "ticketing", "erp"];
+pub const VENDORS: [&str; 7] = ["msgraph", "hubspot", "slack", "netbox", "servicenow", "ticketing", "erp"];
 
 /// A fake vendor as the dispatcher drives it.
 #[async_trait]

@@ -3,6 +3,7 @@
 
 mod attach;
 mod batch;
+mod changes;
 mod compose;
 mod delta;
 mod filter;
@@ -12,6 +13,7 @@ mod read;
 mod subscriptions;
 mod wire;
 
+pub use changes::NotedChange;
 pub use subscriptions::LifecycleEvent;
 
 use crate::auth::{Tokens, known};
@@ -38,6 +40,7 @@ pub struct MsGraph {
     grants: Grants,
     hide_conversation_every: usize,
     state: Mutex<State>,
+    notes: Mutex<changes::Notes>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +90,7 @@ impl MsGraph {
         let tokens = Tokens::new("sandbox-graph", token_lifetime_s, shared.clock.clone());
         let client = (known::GRAPH_CLIENT_ID, known::GRAPH_CLIENT_SECRET);
         let grants = Grants::new("msgraph", client, Renewal::Adds, shared.clone());
-        Self { shared, tokens, grants, hide_conversation_every, state: Mutex::default() }
+        Self { shared, tokens, grants, hide_conversation_every, state: Mutex::default(), notes: Mutex::default() }
     }
 
     /// Makes an empty mailbox; one that exists stays as it is.

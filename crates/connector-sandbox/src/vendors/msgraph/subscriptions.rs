@@ -1,6 +1,7 @@
 //! Change-notification subscriptions: the handshake before they exist, their life, and the notifications they cause.
 //! <https://learn.microsoft.com/graph/change-notifications-delivery-webhooks>
 
+use super::changes::NotedChange;
 use super::compose::json_body;
 use super::model::{Mailbox, Message};
 use super::wire::{self, View, bad_request, error};
@@ -78,6 +79,14 @@ pub(super) struct Event {
     change: &'static str,
 }
 
+impl Event {
+    /// The change as the truth has it.
+    pub(super) fn noted(&self, user: &str) -> NotedChange {
+        let Self { folder, immutable_id, etag, change, .. } = self.clone();
+        NotedChange { mailbox: user.to_owned(), folder, id: immutable_id, etag, change }
+    }
+}
+
 impl Mailbox {
     /// A change of this message, to be notified later.
     pub(super) fn snapshot(&self, m: &Message, change: &'static str) -> Event {
@@ -101,7 +110,7 @@ impl MsGraph {
             notification_url: required("notificationUrl")?,
             lifecycle_url: text("lifecycleNotificationUrl"),
             client_state: text("clientState"),
-            expires: expiry(&required("expirationDateTime")?, now)?,
+            expires: self.granted(expiry(&required("expirationDateTime")?, now)?, now),
             immutable: View::of(req).immutable,
         };
         if subscription.client_state.as_ref().is_some_and(|s| s.len() > 128) {
@@ -168,9 +177,12 @@ impl MsGraph {
         match action {
             "GET" => Ok(Reply::json(200, &subscription.render(req))),
             "PATCH" => {
+                if self.refuses_renewal() {
+                    return Err(error(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again."));
+                }
                 let body = json_body(req)?;
                 if let Some(until) = body["expirationDateTime"].as_str() {
-                    subscription.expires = expiry(until, now)?;
+                    subscription.expires = self.granted(expiry(until, now)?, now);
                 }
                 if let Some(url) = body["notificationUrl"].as_str() {
                     url.clone_into(&mut subscription.notification_url);
@@ -191,8 +203,14 @@ impl MsGraph {
         }
     }
 
+    /// The end that is granted of the one that was asked for.
+    fn granted(&self, asked: Timestamp, now: Timestamp) -> Timestamp {
+        self.longest_life().map_or(asked, |minutes| asked.min(add_seconds(now, minutes * 60)))
+    }
+
     /// Queues a notification for every subscription that covers one of these changes.
     pub(super) fn notify(&self, state: &State, user: &str, events: &[Event]) {
+        self.note_changes(user, events);
         let now = self.shared.clock.now();
         let live = || state.subscriptions.values().filter(|s| s.user == user && s.expires > now);
         for event in events {
