@@ -11,6 +11,7 @@ mod fault;
 mod jobs;
 mod kv;
 mod pool;
+mod pubsub;
 mod row;
 mod schema;
 mod target;
@@ -26,10 +27,11 @@ use connector_core::{
 use secrecy::SecretString;
 use tokio::sync::watch;
 
-pub use self::batch::GroupStats;
+pub use self::{batch::GroupStats, pubsub::PostgresPubSub};
 use self::{
     batch::{Batcher, Counters},
     pool::{Db, Sessions},
+    pubsub::News,
     target::Target,
     wake::Wakes,
 };
@@ -112,6 +114,7 @@ pub struct PostgresState {
     entries: Batcher<audit::Entries>,
     counters: Arc<Counters>,
     wakes: Wakes,
+    news: News,
 }
 
 impl PostgresState {
@@ -142,6 +145,7 @@ impl PostgresState {
             appends: Batcher::start(writers.clone(), counters.clone()),
             completions: Batcher::start(writers.clone(), counters.clone()),
             entries: Batcher::start(writers, counters.clone()),
+            news: News::on(target.clone(), format!("{channel}_news")),
             wakes: Wakes::start(target, channel),
             options,
             db,
@@ -153,6 +157,12 @@ impl PostgresState {
     /// connection it moves once, because something may have been missed, and a process that dies right after a commit tells nobody.
     pub fn wakes(&self) -> watch::Receiver<u64> {
         self.wakes.subscribe()
+    }
+
+    /// News between the processes that use this schema. One more connection than [`PostgresOptions::connections`] says is opened when this is
+    /// first called; it must be called inside a tokio runtime.
+    pub fn pubsub(&self) -> Arc<PostgresPubSub> {
+        self.news.started()
     }
 
     /// How many transactions were shared, and how many operations they held.
