@@ -27,7 +27,7 @@ pub(crate) use sinks::{Sinks, problems};
 
 use crate::{
     config::AlertOn,
-    effects::{Mark, Marks, Outcome, attempts},
+    effects::{Mark, Marks, Outcome, POLL, attempts},
     outbox,
 };
 
@@ -76,7 +76,7 @@ fn death(job: &Job) -> String {
 
 impl Alerts {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, sinks: Sinks) -> Self {
-        let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 4, ..DispatchPolicy::default() };
+        let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 4, poll: POLL, ..DispatchPolicy::default() };
         Self { marks: Marks::new(store.clone()), store, clock, sinks, policy, waker: Arc::default() }
     }
 

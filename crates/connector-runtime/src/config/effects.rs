@@ -53,6 +53,8 @@ pub enum AlertOn {
     ReauthRequired,
     /// A credential expires soon or is to be rotated by hand.
     CredentialDue,
+    /// A vendor ended a subscription, or nothing comes over one that a person made.
+    SubscriptionLost,
     /// A receiver of forwarded events asked never to be called again.
     EndpointOff,
     /// A rule says so.
@@ -66,6 +68,7 @@ impl AlertOn {
             Self::DeadLetter => "dead_letter",
             Self::ReauthRequired => "reauth_required",
             Self::CredentialDue => "credential_due",
+            Self::SubscriptionLost => "subscription_lost",
             Self::EndpointOff => "endpoint_off",
             Self::Rule => "rule",
         }
@@ -239,7 +242,10 @@ alerts:
         assert_eq!((config.rules[0].on.as_slice(), config.rules[0].steps.len()), (&["msgraph.message_received".to_owned()][..], 2));
         assert_eq!(config.endpoints["erp"].secrets, ["${NEW}", "${OLD}"]);
         assert_eq!((config.alerts[0].to.clone(), config.alerts[0].min_level), (AlertTo::Log, AlertLevel::Info));
-        assert_eq!((config.alerts[1].on.as_slice(), config.alerts[1].min_level), (&[AlertOn::DeadLetter, AlertOn::EndpointOff][..], AlertLevel::Critical));
+        assert_eq!(
+            (config.alerts[1].on.as_slice(), config.alerts[1].min_level),
+            (&[AlertOn::DeadLetter, AlertOn::EndpointOff][..], AlertLevel::Critical)
+        );
         let AlertTo::Call { call, params, .. } = &config.alerts[2].to else { panic!("{:?}", config.alerts[2].to) };
         assert_eq!((call.as_str(), params["text"].as_str()), ("slack_post_message", Some("{alert.text}")));
         assert!(!format!("{config:?}").contains("ERP_HOST"));
@@ -261,10 +267,14 @@ alerts:
 ";
         let found = shown(text);
         assert!(!found.contains("s3cret"), "{found}");
-        for place in ["4:29", "6:3", "6:34", "7:19", "9:22", "10:11"] {
+        for place in ["4:33", "6:3", "6:33", "7:19", "9:32", "10:13"] {
             assert!(found.contains(&format!("hub.yaml:{place}")), "{place}: {found}");
         }
-        for text in ["alerts:\n  - { name: a, to: s3cret }", "alerts:\n  - { name: a, to: { endpoint: e, call: c } }", "rules:\n  - { name: r, on: a.b, do: [], if: x }"] {
+        for text in [
+            "alerts:\n  - { name: a, to: s3cret }",
+            "alerts:\n  - { name: a, to: { endpoint: e, call: c } }",
+            "rules:\n  - { name: r, on: a.b, do: [], if: x }",
+        ] {
             let found = shown(text);
             assert!(found.contains("hub.yaml:2") && !found.contains("s3cret"), "{found}");
         }

@@ -34,7 +34,8 @@ pub(crate) struct Parked {
 
 impl Parked {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 4, schedule: vec![LOOK], jitter: 0.0, ..DispatchPolicy::default() };
+        let policy =
+            DispatchPolicy { queue: QUEUE.into(), concurrency: 4, schedule: vec![LOOK], jitter: 0.0, poll: LOOK, ..DispatchPolicy::default() };
         Self { store, clock, policy, waker: Arc::default() }
     }
 
@@ -100,7 +101,9 @@ impl Work for ParkedWork {
             CallOutcome::Done(reply) => (run::done(reply, call.is_named)?, Ok(())),
             CallOutcome::Queued { .. } if call.is_named => return Err(undecided()),
             CallOutcome::Queued { .. } => (Mark::of(Outcome::Queued), Ok(())),
-            CallOutcome::PendingApproval { approval_id, .. } => (Mark { approval: Some(approval_id), ..Mark::of(Outcome::Waiting) }, Err(undecided())),
+            CallOutcome::PendingApproval { approval_id, .. } => {
+                (Mark { approval: Some(approval_id), ..Mark::of(Outcome::Waiting) }, Err(undecided()))
+            }
             CallOutcome::DryRun(_) => return Err(Error::internal("a rule asked for no dry run")),
         };
         inner.marks.put(&call.tenant, &call.key, &mark, Some(EFFECT_TTL)).await?;

@@ -18,3 +18,6 @@ pub(crate) use worker::{Work, Worker, attempts};
 
 /// How long what was done for an event is remembered: as long as idempotency keys and the dedupe of events.
 pub(crate) const EFFECT_TTL: std::time::Duration = crate::idempotency::KEY_TTL;
+
+/// How often a queue of these is looked at when nobody wakes its worker. Their work is woken, so this is for what falls due and for other hubs.
+pub(crate) const POLL: std::time::Duration = std::time::Duration::from_secs(5);

@@ -13,10 +13,11 @@ use crate::{
     forward::Endpoints,
     reauth::REAUTH_REQUIRED,
     rotation::{CREDENTIAL_EXPIRING, ROTATION_DUE},
+    subscriptions::{SUBSCRIPTION_LOST, SUBSCRIPTION_QUIET},
 };
 
 /// The kinds of events that the hub itself tells about any connector.
-const HUB_EVENTS: [&str; 3] = [REAUTH_REQUIRED, CREDENTIAL_EXPIRING, ROTATION_DUE];
+const HUB_EVENTS: [&str; 5] = [REAUTH_REQUIRED, CREDENTIAL_EXPIRING, ROTATION_DUE, SUBSCRIPTION_LOST, SUBSCRIPTION_QUIET];
 
 /// What rules and alerts may name.
 pub(crate) struct Words<'c> {
@@ -39,7 +40,8 @@ impl Vocabulary for Words<'_> {
     }
 
     fn events(&self) -> Vec<String> {
-        let of = |spec: &connector_core::spec::ConnectorSpec| spec.events.iter().map(|event| format!("{}.{}", spec.id, event.name)).collect::<Vec<_>>();
+        let of =
+            |spec: &connector_core::spec::ConnectorSpec| spec.events.iter().map(|event| format!("{}.{}", spec.id, event.name)).collect::<Vec<_>>();
         self.catalogue.registry.iter().flat_map(|connector| of(connector.spec())).collect()
     }
 

@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use connector_core::{
-    Actor, Error, ErrorKind, OpReply, ReplyBody, Result, Retry, TenantId, WorkspaceId, redact::printable, state::StoredEvent,
-};
+use connector_core::{Actor, Error, ErrorKind, OpReply, ReplyBody, Result, Retry, TenantId, WorkspaceId, redact::printable, state::StoredEvent};
 use connector_webhook::rules::{Effect, Facts, OnFailure, RuleSet, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{EFFECT_TTL, Mark, Outcome};
-use crate::{
-    CallOutcome, CallRequest, Role, Runtime,
-    alerts::Alert,
-    config::AlertOn,
-    events::HUB,
-    push::NewPush,
-    stats::one,
-};
+use crate::{CallOutcome, CallRequest, Role, Runtime, alerts::Alert, config::AlertOn, events::HUB, push::NewPush, stats::one};
 
 /// How long one call of a rule may take, with its retries: an event has less than a minute for all of them, and goes on where it stopped.
 const CALL_TIME: Duration = Duration::from_secs(30);
@@ -188,14 +179,7 @@ impl Effects {
                 Ok(None)
             }
             Effect::Alert { level, text, key } => {
-                let alert = Alert {
-                    tenant: event.tenant.clone(),
-                    workspace: event.workspace.clone(),
-                    kind: AlertOn::Rule,
-                    level,
-                    text,
-                    key,
-                };
+                let alert = Alert { tenant: event.tenant.clone(), workspace: event.workspace.clone(), kind: AlertOn::Rule, level, text, key };
                 inner.alerts.tell(&alert).await?;
                 Ok(Some(Mark::of(Outcome::Done)))
             }

@@ -55,7 +55,11 @@ impl Worker {
         }
         let finish = async { while workers.join_next().await.is_some() {} };
         if tokio::time::timeout(self.policy.drain, finish).await.is_err() {
-            tracing::warn!(queue = &*self.policy.queue, left = workers.len(), "work did not finish in time; it is taken again when its lease runs out");
+            tracing::warn!(
+                queue = &*self.policy.queue,
+                left = workers.len(),
+                "work did not finish in time; it is taken again when its lease runs out"
+            );
         }
         workers.shutdown().await;
     }
@@ -70,9 +74,7 @@ impl Worker {
             Ok(jobs) => {
                 for job in jobs {
                     let this = self.clone();
-                    workers.spawn(async move {
-                        if job.state == JobState::Dead { this.dead.died(&job).await } else { this.once(job).await }
-                    });
+                    workers.spawn(async move { if job.state == JobState::Dead { this.dead.died(&job).await } else { this.once(job).await } });
                 }
             }
             Err(error) => tracing::error!(queue = &*self.policy.queue, %error, "a queue cannot be read; trying again"),

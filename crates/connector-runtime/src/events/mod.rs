@@ -25,6 +25,7 @@ use crate::{
     effects::{EFFECT_TTL, Effects, Mark, Outcome},
     reauth::REAUTH_REQUIRED,
     rotation::{CREDENTIAL_EXPIRING, ROTATION_DUE},
+    subscriptions::{SUBSCRIPTION_LOST, SUBSCRIPTION_QUIET},
     tags,
 };
 
@@ -128,17 +129,20 @@ fn of_hub(event: &StoredEvent) -> Option<Alert> {
         REAUTH_REQUIRED => (AlertOn::ReauthRequired, AlertLevel::Critical, "needs a person: connect it again"),
         CREDENTIAL_EXPIRING => (AlertOn::CredentialDue, AlertLevel::Warning, "expires soon"),
         ROTATION_DUE => (AlertOn::CredentialDue, AlertLevel::Warning, "is due to be rotated by hand"),
+        SUBSCRIPTION_LOST => (AlertOn::SubscriptionLost, AlertLevel::Warning, "was lost and is made anew"),
+        SUBSCRIPTION_QUIET => (AlertOn::SubscriptionLost, AlertLevel::Warning, "is silent; look whether it is still switched on at the vendor"),
         _ => return None,
     };
     let payload: Value = serde_json::from_slice(&event.payload).unwrap_or_default();
-    let credential = payload.get("credential").and_then(Value::as_str).unwrap_or_default();
+    let named = |what: &str| payload.get(what).and_then(Value::as_str).map(|name| format!("{what} `{name}`"));
+    let about = named("credential").or_else(|| named("subscription")).unwrap_or_default();
     let reason = payload.get("reason").and_then(Value::as_str).map(|reason| format!(" ({reason})")).unwrap_or_default();
     Some(Alert {
         tenant: event.tenant.clone(),
         workspace: event.workspace.clone(),
         kind,
         level,
-        text: format!("credential `{credential}` of `{}` {what}{reason}", event.connector),
+        text: format!("{about} of `{}` {what}{reason}", event.connector),
         key: format!("hub_{}", identity(event)),
     })
 }

@@ -93,7 +93,8 @@ mod tests {
     use super::*;
 
     fn endpoints(url: &str, secret: Option<&'static str>) -> Result<Endpoints> {
-        let config = EndpointConfig { url: url.into(), secrets: vec!["${S}".into()], tenant: Some("acme".into()), egress_allow: vec!["loopback".into()] };
+        let config =
+            EndpointConfig { url: url.into(), secrets: vec!["${S}".into()], tenant: Some("acme".into()), egress_allow: vec!["loopback".into()] };
         let env: Env = Arc::new(move |name| (name == "S").then_some(secret?.to_owned()));
         Endpoints::configured(&[("erp".to_owned(), config)].into(), &env)
     }
@@ -113,7 +114,7 @@ mod tests {
     fn what_is_missing_or_unsound_is_named() {
         for (url, secret, says) in [
             ("https://erp.example", None, "`S` is not set; `endpoints.erp.secrets[0]` needs it"),
-            ("https://erp.example", Some("whsec_c2hvcnQ="), "`endpoints.erp`: the secret"),
+            ("https://erp.example", Some("whsec_c2hvcnQ="), "`endpoints.erp`: a Standard Webhooks secret"),
             ("ftp://erp.example", Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "`endpoints.erp`: the address"),
         ] {
             let error = endpoints(url, secret).unwrap_err();

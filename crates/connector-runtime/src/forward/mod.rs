@@ -5,7 +5,7 @@
 
 mod endpoints;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -31,7 +31,7 @@ use crate::{
     alerts::Alert,
     canonical,
     config::AlertOn,
-    effects::{Work, attempts},
+    effects::{POLL, Work, attempts},
 };
 
 /// The queue.
@@ -80,7 +80,7 @@ pub(crate) struct Forward {
 impl Forward {
     pub(crate) fn new(endpoints: Endpoints, transport: Arc<dyn Transport>, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         // A receiver that hangs holds its place for 20 s; more places keep the others going.
-        let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 16, lease: Duration::from_secs(60), ..DispatchPolicy::default() };
+        let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 16, poll: POLL, ..DispatchPolicy::default() };
         Self { endpoints, sender: Sender::new(transport, clock.clone()), store, clock, policy, waker: Arc::default() }
     }
 
@@ -137,7 +137,8 @@ impl Forward {
 
     async fn is_off(&self, receiver: &Receiver) -> Result<bool> {
         let Some(entry) = self.store.get(Namespace::new(&receiver.tenant, NAMESPACE), &receiver.name).await? else { return Ok(false) };
-        let off: Off = serde_json::from_slice(&entry.value).map_err(|error| Error::internal("the state of an endpoint cannot be read").with_source(error))?;
+        let off: Off =
+            serde_json::from_slice(&entry.value).map_err(|error| Error::internal("the state of an endpoint cannot be read").with_source(error))?;
         Ok(off.address == receiver.address)
     }
 

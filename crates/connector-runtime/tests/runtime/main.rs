@@ -13,4 +13,6 @@ mod outbox;
 mod path;
 mod reauth;
 mod rotation;
+mod rules;
+mod rules_world;
 mod signin;

@@ -213,8 +213,7 @@ impl RuleSet {
 
     /// The rules that fit an event, ready to run, in the order they were written.
     pub fn fitting<'r>(&'r self, facts: &'r Facts) -> impl Iterator<Item = Run<'r>> {
-        let fits =
-            |rule: &&Rule| rule.is_for(&facts.tenant, &facts.workspace) && rule.when.iter().all(|condition| condition.holds(facts.payload()));
+        let fits = |rule: &&Rule| rule.is_for(&facts.tenant, &facts.workspace) && rule.when.iter().all(|condition| condition.holds(facts.payload()));
         self.candidates(&facts.connector, &facts.event_type).filter(fits).map(move |rule| Run::new(rule, facts))
     }
 
