@@ -97,6 +97,8 @@ pub struct ConnectionHealth {
     pub last_error: Option<LastError>,
     /// Unix milliseconds of the last success.
     pub last_success: Option<u64>,
+    /// What is wrong besides, in plain words: a clock that is suspected.
+    pub warnings: Vec<String>,
 }
 
 /// How far back calls count.
@@ -264,11 +266,16 @@ impl Runtime {
                 limit.tenant.as_ref().is_none_or(|tenant| *tenant == connection.tenant)
                     && limit.connection.as_ref().is_none_or(|id| *id == connection.id)
             });
+            let warnings = crate::deliveries::warnings(self, &connection.tenant, connection.id.as_str()).await;
+            let state = match judge(&seen, auth, breaker.as_ref(), &limits) {
+                HealthState::Ok | HealthState::Unknown if !warnings.is_empty() => HealthState::Degraded,
+                state => state,
+            };
             all.push(ConnectionHealth {
                 connection: connection.id.to_string(),
                 tenant: connection.tenant.clone(),
                 connector: connection.connector.to_string(),
-                state: judge(&seen, auth, breaker.as_ref(), &limits),
+                state,
                 auth,
                 breaker,
                 limits,
@@ -278,6 +285,7 @@ impl Runtime {
                 p95_ms: seen.p95_ms,
                 last_error: seen.last_error,
                 last_success: seen.last_success,
+                warnings,
             });
         }
         all

@@ -12,6 +12,7 @@ pub mod config;
 mod connect;
 mod connection;
 mod credentials;
+mod deliveries;
 mod effects;
 mod events;
 mod forward;

@@ -243,6 +243,7 @@ impl Runtime {
         let raw = RawWebhook { url: url.as_deref().unwrap_or(raw.url), ..raw };
         let target = IngressTarget::new(tenant, &workspace, connector.spec(), verifier, &keys);
         let answer = self.0.ingress.receive(&target, raw).await;
+        crate::deliveries::note(self, tenant, &workspace, connector_id, &keys, &answer).await;
         for event in &answer.events {
             match event {
                 connector_core::state::Appended::New { .. } => one(&self.0.shared.counters.events),

@@ -1,6 +1,6 @@
 //! What the vendor is told. Refusals of one status are word for word the same, so that a stranger learns nothing from them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use connector_core::{state::Appended, webhook::HandshakeReply};
@@ -124,6 +124,8 @@ pub struct IngressAnswer {
     pub outcome: Outcome,
     /// What became of each event, in the delivery's order; not part of the answer.
     pub events: Vec<Appended>,
+    /// The connection whose secret proved the delivery, if one did; not part of the answer.
+    pub connection: Option<Arc<str>>,
 }
 
 impl IngressAnswer {
@@ -136,6 +138,7 @@ impl IngressAnswer {
             retry_after: None,
             outcome,
             events: Vec::new(),
+            connection: None,
         }
     }
 

@@ -172,8 +172,11 @@ impl IngressPipeline {
     pub async fn receive(&self, target: &IngressTarget<'_>, request: RawWebhook<'_>) -> IngressAnswer {
         let known = self.known.of(target.connector);
         let answer = match self.judge(target, &request) {
-            Ok((_, Ingress::Handshake(reply))) => reply.into(),
-            Ok((connection, Ingress::Events(events))) => self.persist(target, &known, connection, events, request.body.len()).await,
+            Ok((connection, Ingress::Handshake(reply))) => IngressAnswer { connection: Some(connection.clone()), ..reply.into() },
+            Ok((connection, Ingress::Events(events))) => {
+                let answer = self.persist(target, &known, connection, events, request.body.len()).await;
+                IngressAnswer { connection: Some(connection.clone()), ..answer }
+            }
             Err(answer) => answer,
         };
         note(target, &known, &answer);
@@ -193,13 +196,15 @@ impl IngressPipeline {
         verify::admissible(request, &self.limits).map_err(IngressAnswer::of)?;
         let (connection, proven) = self.prove(target, request).map_err(refused)?;
         if let Ingress::Events(events) = &proven {
+            let proven = |answer: IngressAnswer| IngressAnswer { connection: Some(connection.clone()), ..answer };
             if !verify::is_read(request, target.verifier.media_types()) {
-                return Err(IngressAnswer::of(Outcome::NotJson));
+                return Err(proven(IngressAnswer::of(Outcome::NotJson)));
             }
             if events.len() > self.limits.events {
-                return Err(refused(Error::invalid("the delivery holds too many events").with_context("events", events.len().to_string())));
+                let error = Error::invalid("the delivery holds too many events").with_context("events", events.len().to_string());
+                return Err(proven(refused(error)));
             }
-            self.shape(request, events).map_err(refused)?;
+            self.shape(request, events).map_err(|error| proven(refused(error)))?;
         }
         Ok((connection, proven))
     }
