@@ -3,6 +3,9 @@
 //! Owns when a master key is made: on the first use that keeps something, never for a look. Refuses to go on where something is sealed and its
 //! key is not there.
 
+mod fleet;
+mod state;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,11 +20,13 @@ use connector_core::{
 };
 use connector_http::HttpTransport;
 use connector_runtime::{HubConfig, Runtime, RuntimeBuilder};
-use connector_state::{MemoryState, SqliteState};
+use connector_state::MemoryState;
 use connector_vault::{
     Vault,
     config::{MASTER_KEY, OpenDeps},
 };
+
+use state::{Opened, Place};
 
 /// What a command does about the master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,33 +80,46 @@ impl Setup {
         }
     }
 
-    /// The embedded default store: SQLite in the data directory.
-    pub(crate) fn store(&self) -> Result<Arc<dyn Store>> {
+    /// The store that the environment or `hub.yaml` names; SQLite in the data directory if neither does.
+    pub(crate) async fn store(&self) -> Result<Opened> {
         create_private(&self.data_dir)?;
-        Ok(Arc::new(SqliteState::open(self.data_dir.join("connectors.db"))?))
+        let config = self.hub_config()?;
+        let folder = self.config.as_deref().and_then(Path::parent);
+        Place::find(config.state.as_deref(), folder, &self.data_dir, |name| std::env::var(name).ok())?.open().await
     }
 
-    /// A runtime over the embedded store, for calls: with everything that is built in, and the vault if there is one.
+    /// A runtime over the store, for calls: with everything that is built in, and the vault if there is one.
     pub(crate) async fn runtime(&self) -> Result<Runtime> {
         self.with_vault(Key::IfThere).await
     }
 
     /// The same, saying what to do about a master key that is not there.
     pub(crate) async fn with_vault(&self, key: Key) -> Result<Runtime> {
+        Ok(self.served(key).await?.0)
+    }
+
+    /// The same, and which store it is in words.
+    pub(crate) async fn served(&self, key: Key) -> Result<(Runtime, String)> {
         self.tenant()?;
-        let store = self.store()?;
-        let builder = self.builder()?.store(store.clone());
+        let opened = self.store().await?;
+        let (store, mut shown) = (opened.store.clone(), opened.shown.clone());
+        let (builder, shared) = fleet::join(over(self.builder()?, &opened), &self.hub_config()?, opened.pubsub).await?;
+        if let Some(shared) = shared {
+            shown.push_str(&format!("; limits and cache shared over {shared}"));
+        }
         let builder = match self.vault(store, key).await? {
             Some(vault) => builder.vault(vault),
             None => builder,
         };
-        Ok(builder.build().await?)
+        Ok((builder.build().await?, shown))
     }
 
-    /// A runtime over the embedded store for looking at what is kept there. It opens no secret, so it needs no key.
+    /// A runtime over the store for looking at what is kept there. It opens no secret, so it needs no key.
     pub(crate) async fn bare(&self) -> Result<Runtime> {
         self.tenant()?;
-        Ok(self.builder()?.store(self.store()?).build().await?)
+        let opened = self.store().await?;
+        let builder = over(self.builder()?, &opened);
+        Ok(opened.pubsub.into_iter().fold(builder, RuntimeBuilder::pubsub).build().await?)
     }
 
     /// A runtime that keeps nothing, for commands that only look.
@@ -165,6 +183,11 @@ async fn sealed_under(store: &dyn Store) -> connector_core::Result<Vec<String>> 
     let tenant = TenantId::from("$vault");
     let proofs = store.scan(Namespace::new(&tenant, "vault.keys"), "", None, 16).await?;
     Ok(proofs.into_iter().map(|(id, _)| id).collect())
+}
+
+/// A runtime over this store.
+fn over(builder: RuntimeBuilder, opened: &Opened) -> RuntimeBuilder {
+    opened.wakes.iter().cloned().fold(builder.store(opened.store.clone()), RuntimeBuilder::wakes)
 }
 
 /// A runtime with everything that is compiled in.

@@ -161,6 +161,8 @@ async fn no_route_tells_anothers_id_from_one_that_nobody_has() {
             match place {
                 // A filter that finds nothing is an empty list.
                 Place::Query(_) if foreign.status == StatusCode::OK => assert_eq!(foreign.body, "[]", "{route:?}"),
+                // What is done to everything that fits a filter is done to nothing.
+                Place::Body(_) if foreign.status == StatusCode::OK => assert_eq!(foreign.json()["count"], 0, "{route:?}"),
                 Place::Path(_) | Place::Body(_) => assert_eq!(foreign.status, StatusCode::NOT_FOUND, "{route:?}: {}", foreign.body),
                 Place::Query(_) => assert!(foreign.status.is_client_error(), "{route:?}: {}", foreign.body),
             }

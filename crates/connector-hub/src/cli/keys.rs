@@ -64,7 +64,7 @@ impl From<RoleName> for Role {
 }
 
 pub(super) async fn run(setup: &Setup, command: KeysCommand, as_json: bool) -> Result<ExitCode> {
-    let store = setup.store()?;
+    let store = setup.store().await?.store;
     let tenant = setup.tenant()?;
     let keys = Keys::new(store.clone());
     let actor = person();

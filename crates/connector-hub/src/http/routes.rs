@@ -13,7 +13,7 @@ use connector_core::{Error, ErrorKind};
 use connector_runtime::Role;
 
 use super::{
-    App, approvals, audit, caller::Caller, catalogue, connect, credentials, dashboard, health, ingress, keys, oauth, problem::Problem, queue, stream, tools, ws,
+    App, approvals, audit, caller::Caller, catalogue, connect, credentials, dashboard, health, ingress, keys, oauth, openapi, problem::Problem, queue, stream, tools, ws,
 };
 
 /// The longest request body a tool call may have, in bytes. Ingress has its own, smaller cap.
@@ -114,6 +114,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/", Needs::Public, &[], || get(dashboard::page)),
     route("GET", "/healthz", Needs::Public, &[], || get(health::alive)),
     route("GET", "/readyz", Needs::Public, &[], || get(health::ready)),
+    route("GET", "/openapi.json", Needs::Public, &[], || get(openapi::serve)),
     route("GET", "/metrics", Needs::Public, &[], || get(health::metrics)),
     route("GET", "/api/connectors", VIEWER, &[], || get(catalogue::list)),
     route("GET", "/api/connectors/health", VIEWER, &[], || get(health::connections)),

@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) vault: Vault,
     pub(crate) keys: Keys,
     pub(crate) router: Router,
+    pub(crate) app: App,
     dir: tempfile::TempDir,
 }
 
@@ -102,7 +103,7 @@ impl World {
             connectors::builtins().iter().fold(Runtime::builder(), |builder, built| builder.builtin(built.id, (built.manifest)(), (built.hooks)()));
         let runtime = builder.config(config).env(env).store(store.clone()).vault(vault.clone()).build().await.unwrap();
         let app = App::new(runtime.clone(), None, Some(PUBLIC.parse().unwrap()));
-        Self { keys: Keys::new(store.clone()), router: router(app), runtime, store, vault, dir }
+        Self { keys: Keys::new(store.clone()), router: router(app.clone()), app, runtime, store, vault, dir }
     }
 
     /// A key of this tenant.
@@ -128,6 +129,8 @@ impl World {
         let request = request.header(header::CONTENT_TYPE, "application/json").body(body).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
+        // A stream does not end by itself; that it began is the answer.
+        let body = if parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream") { Body::empty() } else { body };
         let bytes = axum::body::to_bytes(body, 4 << 20).await.unwrap();
         Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(bytes.to_vec()).unwrap() }
     }

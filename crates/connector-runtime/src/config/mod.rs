@@ -4,6 +4,7 @@
 //! credentials stay references here and go from the environment straight into the credential store.
 
 mod effects;
+mod fleet;
 mod parse;
 mod server;
 mod substitute;
@@ -17,6 +18,7 @@ use connector_webhook::rules::RuleConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+pub use fleet::{FleetConfig, UpstashConfig};
 pub use server::ServerConfig;
 pub(crate) use effects::ALL_TENANTS;
 pub use effects::{AlertConfig, AlertOn, AlertTo, EndpointConfig};
@@ -59,6 +61,8 @@ pub struct HubConfig {
     pub subscriptions: Vec<SubscriptionConfig>,
     /// Where the master keys are and which external stores are read through; the program that embeds the runtime opens the vault.
     pub vault: Option<VaultConfig>,
+    /// What several hubs share besides their state store; the program that embeds the runtime connects.
+    pub fleet: FleetConfig,
     /// Who may reach the hub over HTTP, how much at once, and how it stops.
     pub server: ServerConfig,
 }
@@ -258,6 +262,7 @@ impl HubConfig {
     fn problems(&self) -> Vec<(String, String)> {
         let mut found = self.vault.as_ref().map(VaultConfig::problems).unwrap_or_default();
         found.extend(self.server.problems());
+        found.extend(self.fleet.problems());
         found.extend(effects::problems(self));
         for (id, connection) in &self.connections {
             let key = format!("connections.{id}");
