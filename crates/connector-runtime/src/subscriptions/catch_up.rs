@@ -103,6 +103,9 @@ impl Runtime {
                     metrics::counter!("integration_subscription_gaps_total", "connector" => held.row.connector.clone(), "reason" => why).increment(1);
                 }
                 held.row.catch_up_retry_at = 0;
+                if held.row.fails == 0 {
+                    held.row.last_error = None;
+                }
             }
             Err(error) => {
                 held.row.gap.get_or_insert_with(|| error.kind().as_str().to_owned());

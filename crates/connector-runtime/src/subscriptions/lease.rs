@@ -58,8 +58,12 @@ impl Runtime {
         }
     }
 
-    /// Gives the lease back, so that another hub need not wait for its end.
-    pub(super) async fn stop_leading(&self) -> Result<()> {
+    /// Gives the lease on looking after subscriptions back, if this process holds it, so that another hub need not wait for its end. A hub that
+    /// stops does so by itself; a program that looked once with [`Runtime::tend_subscriptions`] says so.
+    ///
+    /// # Errors
+    /// What the store reports; the lease then ends by itself within a minute.
+    pub async fn release_subscriptions(&self) -> Result<()> {
         if let Some(lease) = self.0.subscriptions.lease.lock().await.take() {
             let hub = connect::hub();
             self.0.store.delete(Namespace::new(&hub, NAMESPACE), KEY, Condition::Is(lease.version)).await?;

@@ -62,7 +62,7 @@ pub(crate) async fn run(runtime: Runtime, mut stop: watch::Receiver<bool>) {
             () = tokio::time::sleep(pause) => {}
         }
     }
-    if let Err(error) = runtime.stop_leading().await {
+    if let Err(error) = runtime.release_subscriptions().await {
         tracing::warn!(%error, "the lease of the subscriptions could not be given back; it ends by itself within a minute");
     }
 }
@@ -174,6 +174,8 @@ impl Runtime {
         }
         match trouble {
             Some(error) => self.note_failure(held, lease, error).await,
+            // What failed before was nothing that had to be done again.
+            None if held.row.fails > 0 && self.wall_ms() >= held.row.retry_at => self.note_success(&mut held, lease).await,
             None => Ok(()),
         }
     }
