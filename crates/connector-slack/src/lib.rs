@@ -22,7 +22,7 @@ pub fn hooks() -> Hooks {
         .native("send_once", odd::send_once::SendOnce)
         .native("find_channel", odd::find_channel::FindChannel)
         .native("upload_file", odd::upload_file::UploadFile)
-        .webhook(SlackSignature)
+        .webhook(SlackSignature::default())
 }
 
 /// The connector itself, without retries, limits or breakers around it: for a runtime that brings its own.

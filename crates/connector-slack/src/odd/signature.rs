@@ -10,88 +10,74 @@ use std::{
 
 use bytes::Bytes;
 use connector_core::{
-    Error, ErrorKind, Result,
-    clock::unix_seconds,
+    Error, Result,
     webhook::{HandshakeReply, IncomingEvent, Ingress, RawWebhook, WebhookVerifier},
 };
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use connector_webhook::schemes::{self, Proof as _, SlackV0};
 use http::header;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use sha2::Sha256;
 use url::form_urlencoded;
 
-/// A signature is good for this long before and after its timestamp.
-const TOLERANCE: u64 = 300;
-/// The longest challenge that is echoed.
-const MAX_CHALLENGE: usize = 1024;
+/// How slash commands and interactions are written.
+const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Verifies Slack's deliveries. Secrets are the app's signing secrets.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SlackSignature;
+/// Verifies Slack's deliveries with the shared scheme `slack_v0` and reads all their formats. Secrets are the app's signing secrets.
+#[derive(Debug, Clone, Default)]
+pub struct SlackSignature(SlackV0);
 
 impl WebhookVerifier for SlackSignature {
     fn scheme(&self) -> &'static str {
         "slack_signature"
     }
 
+    fn media_types(&self) -> &'static [&'static str] {
+        &[FORM]
+    }
+
     fn verify(&self, request: &RawWebhook<'_>, secrets: &[SecretString], now: SystemTime) -> Result<Ingress> {
-        if secrets.is_empty() || secrets.iter().any(|secret| secret.expose_secret().trim().is_empty()) {
-            return Err(Error::config("no webhook secret is configured for Slack, or one is empty; it is the app's signing secret"));
+        schemes::usable(secrets)?;
+        self.0.prove(request, secrets, now)?;
+        // Slack's retry headers (X-Slack-Retry-Num, X-Slack-Retry-Reason) are not looked at: the event's id tells a repeat.
+        if let Some(reply) = self.0.handshake(request) {
+            return Ok(Ingress::Handshake(reply));
         }
-        prove(request, secrets, now)?;
-        let form = request.header(header::CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+        let form = request.header(header::CONTENT_TYPE.as_str()).is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM)));
         if form { form_event(request.body) } else { json_event(request.body) }
     }
 }
 
-/// `v0=hex(HMAC-SHA256(secret, "v0:" + timestamp + ":" + body))`, compared in constant time.
-fn prove(request: &RawWebhook<'_>, secrets: &[SecretString], now: SystemTime) -> Result<()> {
-    let signature = request.header("x-slack-signature").ok_or_else(|| denied("missing"))?;
-    let timestamp = request.header("x-slack-request-timestamp").ok_or_else(|| denied("missing"))?;
-    let is_time = !timestamp.is_empty() && timestamp.len() <= 12 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
-    let sent: u64 = timestamp.parse().ok().filter(|_| is_time).ok_or_else(|| denied("malformed"))?;
-    let given = signature.strip_prefix("v0=").and_then(|text| hex::decode(text).ok()).ok_or_else(|| denied("malformed"))?;
-    let signs = |secret: &SecretString| {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length");
-        for part in [&b"v0:"[..], timestamp.as_bytes(), b":", request.body] {
-            mac.update(part);
-        }
-        mac.verify_slice(&given).is_ok()
-    };
-    // All of them, whichever fits.
-    if !secrets.iter().map(signs).fold(false, |any, one| any | one) {
-        return Err(denied("mismatch"));
-    }
-    if unix_seconds(now).abs_diff(sent) > TOLERANCE {
-        return Err(denied("stale"));
-    }
-    Ok(())
-}
-
-fn denied(reason: &'static str) -> Error {
-    Error::new(ErrorKind::Denied, "nothing proves that the delivery comes from Slack").with_context("reason", reason)
-}
-
-/// Events and the handshake.
 fn json_event(body: &Bytes) -> Result<Ingress> {
     let whole: Value = serde_json::from_slice(body).map_err(|error| Error::invalid("the delivery is genuine but is not JSON").with_source(error))?;
-    let text = |pointer: &str| whole.pointer(pointer).and_then(Value::as_str);
-    if text("/type") == Some("url_verification") {
-        let challenge = text("/challenge")
-            .filter(|text| !text.is_empty() && text.len() <= MAX_CHALLENGE && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
-        let challenge = challenge.ok_or_else(|| Error::invalid("the handshake is genuine but its challenge cannot be echoed"))?;
-        return Ok(Ingress::Handshake(reply(challenge)));
+    if whole["type"] == "url_verification" {
+        return Err(Error::invalid("the handshake is genuine but its challenge cannot be echoed"));
     }
+    event_callback(whole).map(|event| Ingress::Events(vec![event]))
+}
+
+/// An event as the Events API and Socket Mode both wrap it.
+///
+/// # Errors
+/// [`connector_core::ErrorKind::Invalid`] if it is not an object.
+pub(crate) fn event_callback(mut whole: Value) -> Result<IncomingEvent> {
+    // The old shared token proves nothing and is nobody's business.
+    whole.as_object_mut().ok_or_else(|| Error::invalid("the delivery is genuine but is no event"))?.shift_remove("token");
+    let text = |pointer: &str| whole.pointer(pointer).and_then(Value::as_str);
     // A channel is a text in most events and an object where it was changed.
     let channel = text("/event/channel").or_else(|| text("/event/channel/id")).or_else(|| text("/event/item/channel"));
-    Ok(Ingress::Events(vec![IncomingEvent {
-        id: text("/event_id").map(str::to_owned),
+    let team = text("/team_id").unwrap_or_default();
+    // That events were left out is told once a minute and has no id of its own.
+    let limited = || whole.get("minute_rate_limited").and_then(Value::as_u64).map(|minute| format!("app_rate_limited:{team}:{minute}"));
+    Ok(IncomingEvent {
+        id: text("/event_id").map(str::to_owned).or_else(limited),
         event_type: name(text("/event/type").or_else(|| text("/type"))),
-        occurred_at: whole.get("event_time").and_then(Value::as_u64).map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
-        order_key: channel.map(|channel| format!("{}:{channel}", text("/team_id").unwrap_or_default())),
-        payload: body.clone(),
-    }]))
+        occurred_at: ["event_time", "minute_rate_limited"]
+            .iter()
+            .find_map(|key| whole.get(key)?.as_u64())
+            .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
+        order_key: channel.map(|channel| format!("{team}:{channel}")),
+        payload: Bytes::from(whole.to_string()),
+    })
 }
 
 /// The kinds as this connector names them; others keep Slack's name.
@@ -117,19 +103,37 @@ fn form_event(body: &Bytes) -> Result<Ingress> {
     if let Some(payload) = text("payload") {
         let payload: Value = serde_json::from_str(payload)
             .map_err(|error| Error::invalid("the interaction is genuine but its payload is not JSON").with_source(error))?;
-        let trigger = payload["trigger_id"].as_str().map(str::to_owned);
-        let event = json!({ "type": "interaction", "interaction_type": payload["type"], "payload": payload });
-        return Ok(Ingress::Events(vec![event_of("interaction", trigger, &event)]));
+        return interaction(payload).map(|event| Ingress::Events(vec![event]));
     }
-    if text("command").is_none() {
+    slash_command(pairs).map(|event| Ingress::Events(vec![event]))
+}
+
+/// A pressed button, a sent form, a shortcut.
+///
+/// # Errors
+/// [`connector_core::ErrorKind::Invalid`] if it is not an object.
+pub(crate) fn interaction(mut payload: Value) -> Result<IncomingEvent> {
+    payload.as_object_mut().ok_or_else(|| Error::invalid("the delivery is genuine but is no interaction"))?.shift_remove("token");
+    let text = |pointer: &str| payload.pointer(pointer).and_then(Value::as_str);
+    // A closed form has no trigger; it closes once.
+    let closed = || text("/view/id").map(|view| format!("{}:{view}:{}", text("/type").unwrap_or_default(), text("/view/hash").unwrap_or_default()));
+    let id = text("/trigger_id").map(str::to_owned).or_else(closed);
+    let event = json!({ "type": "interaction", "interaction_type": payload["type"], "payload": payload });
+    Ok(event_of("interaction", id, &event))
+}
+
+/// A use of a slash command, with its fields as they came.
+///
+/// # Errors
+/// [`connector_core::ErrorKind::Invalid`] if no command is named.
+pub(crate) fn slash_command(mut fields: Map<String, Value>) -> Result<IncomingEvent> {
+    if !fields.get("command").is_some_and(Value::is_string) {
         return Err(Error::invalid("the delivery is genuine but is neither an event, a slash command nor an interaction"));
     }
-    let trigger = text("trigger_id").map(str::to_owned);
-    let mut fields = pairs.clone();
-    // The old shared token proves nothing and is nobody's business.
-    fields.remove("token");
+    let trigger = fields.get("trigger_id").and_then(Value::as_str).map(str::to_owned);
+    fields.shift_remove("token");
     fields.insert("type".into(), "slash_command".into());
-    Ok(Ingress::Events(vec![event_of("slash_command", trigger, &Value::Object(fields))]))
+    Ok(event_of("slash_command", trigger, &Value::Object(fields)))
 }
 
 fn event_of(kind: &'static str, id: Option<String>, event: &Value) -> IncomingEvent {

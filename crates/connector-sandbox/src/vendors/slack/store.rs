@@ -325,15 +325,16 @@ pub(super) fn ts_read(text: &str) -> Option<u64> {
     seconds.checked_mul(1_000_000)?.checked_add(fraction.get(..6)?.parse().ok()?)
 }
 
-/// A cursor as Slack writes them: opaque, with an `=` at its end more often than not.
+/// A cursor as Slack writes them: opaque, and with an `=` at its end, which a client must escape.
 pub(super) fn cursor(kind: &str, place: &str) -> String {
-    STANDARD.encode(format!("{kind}:{place}"))
+    let text = format!("{kind}:{place}");
+    STANDARD.encode(if text.len().is_multiple_of(3) { format!("{text} ") } else { text })
 }
 
 /// The place a cursor stands for.
 pub(super) fn place_of(cursor: &str, kind: &str) -> Result<String, Refusal> {
     let text = STANDARD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    text.and_then(|text| text.strip_prefix(&format!("{kind}:")).map(str::to_owned)).ok_or_else(|| "invalid_cursor".into())
+    text.and_then(|text| text.strip_prefix(&format!("{kind}:")).map(|place| place.trim().to_owned())).ok_or_else(|| "invalid_cursor".into())
 }
 
 /// A page of a list that is walked by position.
