@@ -180,8 +180,10 @@ async fn look(world: &World, key: &str, verdict: &mut Verdict, waits: &mut Vec<u
         let began = Instant::now();
         let answer = world.hubs[0].ask(path, key).await;
         waits.push(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let status = answer.as_ref().map(|reply| reply.status);
-        verdict.require(matches!(status, Ok(200)), || format!("{path} answered {status:?} meanwhile"));
+        match answer {
+            Ok(reply) => verdict.require(reply.status == 200, || format!("{path} answered {} meanwhile", reply.status)),
+            Err(error) => verdict.require(false, || format!("{error:#}, meanwhile")),
+        }
     }
 }
 

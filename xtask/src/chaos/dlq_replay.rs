@@ -11,17 +11,16 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use connector_core::{
     TenantId,
-    state::{EventFilter, Job, JobFilter, JobState},
+    state::{Job, JobFilter, JobState},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    disk_full::{key, viewer},
+    disk_full::viewer,
     ingest::{
         load::{Load, Pace},
         settle::{judge, settle},
-        wire::{get, once},
         world::{Base, Look, Plan, World, contains},
     },
     verdict::Verdict,
@@ -49,7 +48,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     let mut random = fastrand::Rng::with_seed(options.base.seed);
     let mut world = World::start(Plan { program: options.base.hub.clone(), ..Plan::default() }).await?;
     let mut verdict = Verdict::new("dlq-replay", options.base.seed);
-    let (viewer, operator) = (viewer(&world).await?, key(&world, "operator").await?);
+    let viewer = viewer(&world).await?;
     let patience = Duration::from_secs(options.stage_secs);
     let mut kills = 0;
 
@@ -84,7 +83,9 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     // 4. And all of it twice more, although it is done.
     let mut replayed = 0;
     for round in 0..2 {
-        replayed += replay_all(&world, &look, &operator).await?;
+        let count = replay_all(&world).await?;
+        verdict.require(count == acked.len() as u64, || format!("`events replay --all` queued {count} of {} events", acked.len()));
+        replayed += count;
         if round == 0 {
             for _ in 0..options.kills {
                 kills += kill(&mut world, &mut random).await?;
@@ -192,23 +193,12 @@ async fn retry_all(world: &mut World, random: &mut fastrand::Rng, times: u64, ki
     }
     // 4 is "nothing found": the first command may have got through.
     let said = world.cli(&["dlq", "retry", "--all", "--json"], &[4]).await?;
-    Ok(serde_json::from_str::<serde_json::Value>(&said).ok().and_then(|said| said.get("count")?.as_u64()).unwrap_or(0))
+    Ok(serde_json::from_str::<Value>(&said).ok().and_then(|said| said.get("count")?.as_u64()).unwrap_or(0))
 }
 
-/// Replays every event over HTTP. Gives how many.
-async fn replay_all(world: &World, look: &Look, operator: &str) -> Result<u64> {
-    let events = look.store.events(&TenantId::default(), EventFilter { limit: usize::MAX, ..EventFilter::default() }).await?;
-    let addr = world.hubs[0].addr;
-    let mut replayed = 0;
-    for event in events {
-        let path = format!("/api/v1/events/{}/replay", event.seq);
-        let request =
-            String::from_utf8(get(addr, &path, Some(operator)))?.replacen("GET", "POST", 1).replacen("\r\n", "\r\nContent-Length: 0\r\n", 1);
-        let reply = once(addr, request.as_bytes(), Duration::from_secs(10)).await.map_err(|fault| anyhow::anyhow!("{path}: {fault}"))?;
-        if !reply.is_success() {
-            bail!("{path} answered {}", reply.status);
-        }
-        replayed += 1;
-    }
-    Ok(replayed)
+/// Replays every event with the command line. Gives how many.
+async fn replay_all(world: &World) -> Result<u64> {
+    let said = world.cli(&["events", "replay", "--all", "--json"], &[]).await?;
+    let said: Value = serde_json::from_str(&said)?;
+    said.get("count").and_then(Value::as_u64).context("`events replay` does not say how many")
 }

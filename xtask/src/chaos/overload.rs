@@ -147,7 +147,8 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
             waits.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
             match answer {
                 Ok(reply) if reply.status == 200 && took <= HEALTHY => {}
-                other => unwell.push(format!("{path} after {took:?}: {:?}", other.map(|reply| reply.status))),
+                Ok(reply) => unwell.push(format!("{path} answered {} after {took:?}", reply.status)),
+                Err(error) => unwell.push(format!("{error:#} ({took:?})")),
             }
         }
         sleep(Duration::from_millis(50)).await;

@@ -91,6 +91,7 @@ impl World {
         let mut env = vec![
             ("CONNECTORS_MASTER_KEY".to_owned(), base64::engine::general_purpose::STANDARD.encode(master)),
             ("DESK_SECRET".to_owned(), vendor.secret.clone()),
+            ("DESK_TOKEN".to_owned(), random_hex()),
         ];
         env.extend(postgres.as_ref().map(|postgres| ("DESK_STATE".to_owned(), postgres.url())));
         let data = |at: usize| plan.data.clone().unwrap_or_else(|| dir.path().join(format!("data-{at}")));
@@ -218,7 +219,7 @@ fn random_hex() -> String {
 /// The connector: signed events with an id and an order, and a write that carries a key.
 fn manifest() -> Value {
     json!({
-        "connector": "webhook", "id": "desk", "name": "Desk", "base_url": "https://desk.example.com", "auth": { "type": "none" },
+        "connector": "webhook", "id": "desk", "name": "Desk", "base_url": "https://desk.example.com", "auth": { "type": "bearer" },
         "webhook": {
             "verify": {
                 "kind": "hmac_sha256", "header": "X-Signature", "message": "{timestamp}.{body}", "encoding": "hex",
@@ -245,7 +246,10 @@ fn config(effects: &str, postgres: bool, server: Option<Value>) -> Value {
         "manifests": ["desk.yaml"],
         "egress": { "allow_loopback": true },
         "connections": {
-            "desk": { "connector": "desk", "base_url": effects, "webhook": { "secrets": ["${DESK_SECRET}"] }, "egress_allow": ["loopback"] },
+            "desk": {
+                "connector": "desk", "base_url": effects, "credential": { "token": "${DESK_TOKEN}" }, "webhook": { "secrets": ["${DESK_SECRET}"] },
+                "egress_allow": ["loopback"],
+            },
         },
         "rules": [{
             "name": "record", "on": "desk.ticket_created",
