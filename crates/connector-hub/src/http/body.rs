@@ -11,7 +11,7 @@ use connector_core::Error;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use super::{App, problem::Problem};
+use super::{App, ingress::is_too_slow, problem::Problem};
 
 /// A type that says how its JSON looks, for people who got it wrong.
 pub(super) trait Shape: DeserializeOwned {
@@ -27,8 +27,13 @@ impl<T: Shape> FromRequest<App> for Body<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Self::Rejection> {
         let bytes = Bytes::from_request(request, app).await.map_err(|rejection| {
-            let status = rejection.status();
-            let message = if status == StatusCode::PAYLOAD_TOO_LARGE { "the body is too large" } else { "the body could not be read" };
+            let late = is_too_slow(&rejection);
+            let status = if late { StatusCode::REQUEST_TIMEOUT } else { rejection.status() };
+            let message = match status {
+                StatusCode::PAYLOAD_TOO_LARGE => "the body is too large",
+                StatusCode::REQUEST_TIMEOUT => "the body took too long to arrive",
+                _ => "the body could not be read",
+            };
             Problem::with_status(Error::invalid(message), status)
         })?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };

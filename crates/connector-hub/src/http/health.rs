@@ -28,7 +28,8 @@ pub(crate) fn row(health: &ConnectionHealth) -> Vec<String> {
         health.breaker.as_ref().map_or_else(|| "–".into(), |breaker| word(&breaker.state)),
         errors,
         latency,
-        health.last_error.as_ref().map(|error| error.message.clone()).unwrap_or_default(),
+        // What is wrong now before what went wrong last.
+        health.warnings.iter().cloned().chain(health.last_error.as_ref().map(|error| error.message.clone())).collect::<Vec<_>>().join("; "),
     ]
 }
 

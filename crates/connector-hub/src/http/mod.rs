@@ -8,31 +8,51 @@ mod catalogue;
 mod connect;
 pub(crate) mod credentials;
 mod dashboard;
+mod guard;
+mod guard_callers;
+mod guard_load;
 mod health;
 mod ingress;
 mod keys;
 pub(crate) mod oauth;
+mod openapi;
 mod problem;
 mod queue;
 mod routes;
+pub mod server;
+mod stream;
 mod tickets;
 mod tools;
+mod ws;
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use connector_core::{Error, Result};
+use connector_core::{Error, Result, spec::Effect};
 use connector_runtime::Runtime;
 use connector_vault::Vault;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 pub(crate) use health::{HEALTH_COLUMNS, row as health_row};
 pub use routes::{IdKind, Needs, Place, ROUTES, Route, router};
+pub use stream::{MOST_PER_KEY, MOST_SUBSCRIBERS};
+use tokio::sync::watch;
 use url::Url;
 
 use crate::keys::Keys;
+
+/// How far the hub is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Everything is served.
+    Serving,
+    /// A stop was asked for: still everything is served, and everybody is told to go elsewhere.
+    Draining,
+    /// Nothing new is accepted.
+    Stopping,
+}
 
 /// What the routes share.
 #[derive(Clone)]
@@ -44,6 +64,8 @@ struct Shared {
     metrics: Option<PrometheusHandle>,
     public_url: Option<Url>,
     draining: AtomicBool,
+    phase: watch::Sender<Phase>,
+    streams: stream::Streams,
 }
 
 impl std::fmt::Debug for App {
@@ -56,7 +78,8 @@ impl App {
     /// The hub around a runtime. `public_url` is where browsers reach it; without one nobody can sign in through it.
     pub fn new(runtime: Runtime, metrics: Option<PrometheusHandle>, public_url: Option<Url>) -> Self {
         let keys = Keys::new(runtime.store().clone());
-        Self(Arc::new(Shared { runtime, keys, metrics, public_url, draining: AtomicBool::new(false) }))
+        let streams = stream::Streams::new(runtime.clone());
+        Self(Arc::new(Shared { runtime, keys, metrics, public_url, draining: AtomicBool::new(false), phase: watch::Sender::new(Phase::Serving), streams }))
     }
 
     /// Who may call.
@@ -64,9 +87,37 @@ impl App {
         &self.0.keys
     }
 
-    /// From now on `/readyz` says no, so that a load balancer sends nothing more.
+    /// From now on `/readyz` says no, so that a load balancer sends nothing more, and streams end: their clients go on elsewhere.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
+        self.0.streams.end();
+    }
+
+    /// Moves on towards the end; there is no way back.
+    fn enter(&self, phase: Phase) {
+        if phase != Phase::Serving {
+            self.drain();
+        }
+        self.0.phase.send_if_modified(|now| {
+            let later = *now < phase;
+            *now = phase.max(*now);
+            later
+        });
+    }
+
+    /// Tells when the next phase begins.
+    fn phases(&self) -> watch::Receiver<Phase> {
+        self.0.phase.subscribe()
+    }
+
+    /// Whether a request to this path calls a tool that only reads.
+    fn only_reads(&self, path: &str) -> bool {
+        let name = path.strip_prefix("/api/v1/tools/").and_then(|rest| rest.strip_suffix("/execute"));
+        name.is_some_and(|name| self.0.runtime.registry().tool(name).is_ok_and(|(_, op)| op.effect == Effect::Read))
+    }
+
+    fn streams(&self) -> &stream::Streams {
+        &self.0.streams
     }
 
     fn runtime(&self) -> &Runtime {
