@@ -18,6 +18,8 @@ const NAMESPACE: &str = "subscriptions.seen";
 const VERSIONS: usize = 16;
 /// How often a mark that somebody else wrote is looked at again.
 const TRIES: usize = 16;
+/// So long a vendor's own notification may follow what a reading told: vendors try again for hours (Graph: 4), in milliseconds.
+const LATE: u64 = 6 * 3_600_000;
 /// The event number of what was there before the subscription.
 const BEFORE: u64 = 0;
 
@@ -62,8 +64,8 @@ pub(super) struct Mark {
     gone: Option<u64>,
     /// Digests of the last versions and the events that told them.
     versions: Vec<(String, u64)>,
-    /// A reading told the creation, or the end, and the vendor's own notification may still come.
-    owed: Vec<String>,
+    /// A reading told that it is gone, and until then (Unix milliseconds) the vendor's own notification of that may still come.
+    owed: Option<u64>,
     /// Unix milliseconds of the last event.
     at: u64,
 }
@@ -104,18 +106,6 @@ impl Mark {
         }
     }
 
-    fn pay(&mut self, debt: &str) -> bool {
-        let before = self.owed.len();
-        self.owed.retain(|owed| owed != debt);
-        self.owed.len() < before
-    }
-
-    fn owe(&mut self, debt: &str) {
-        if !self.owed.iter().any(|owed| owed == debt) {
-            self.owed.push(debt.to_owned());
-        }
-    }
-
     /// Decides about an event, and remembers the decision.
     pub(super) fn decide(&mut self, told: Told<'_>) -> Verdict {
         let Told { change, seq, found, .. } = told;
@@ -130,21 +120,14 @@ impl Mark {
                 if known == Some(seq) {
                     return Verdict::TellAsUpdate;
                 }
-                // The vendor's own word for what a reading told already, come late.
-                if !found && self.pay("created") {
-                    self.note(version, seq);
-                    return Verdict::Drop;
-                }
                 match self.created {
                     None => {
                         self.created = Some(seq);
                         self.gone = None;
-                        if found {
-                            self.owe("created");
-                        }
                         self.note(version, seq);
                         Verdict::Tell
                     }
+                    // Also the vendor's own word for what a reading told already, come late.
                     Some(_) if known.is_some() || !found => {
                         self.note(version, seq);
                         Verdict::Drop
@@ -166,14 +149,13 @@ impl Mark {
                 if self.gone == Some(seq) {
                     return Verdict::Tell;
                 }
-                if (!found && self.pay("deleted")) || self.gone.is_some() {
+                let owed = self.owed.take().is_some_and(|until| told.now < until) && !found;
+                if owed || self.gone.is_some() {
                     return Verdict::Drop;
                 }
                 self.gone = Some(seq);
                 self.created = None;
-                if found {
-                    self.owe("deleted");
-                }
+                self.owed = found.then(|| told.now.saturating_add(LATE));
                 Verdict::Tell
             }
         }
@@ -309,6 +291,15 @@ mod tests {
             (Deleted, "", 4, false, Tell),
             (Created, "v3", 5, false, Tell),
         ]);
+    }
+
+    #[test]
+    fn a_late_end_of_what_came_back_is_dropped_and_a_second_end_is_not() {
+        let mut mark = run(&[(Created, "v1", 1, false, Tell), (Deleted, "", 2, true, Tell), (Created, "v2", 3, false, Tell)]);
+        let mut later = mark.clone();
+        assert_eq!(mark.decide(told(Deleted, "", 4, false)), Drop);
+        assert_eq!(mark.decide(told(Deleted, "", 5, false)), Tell);
+        assert_eq!(later.decide(Told { now: LATE + 2, ..told(Deleted, "", 4, false) }), Tell, "that notification was lost for good");
     }
 
     #[test]

@@ -91,6 +91,8 @@ impl Runtime {
                     Err(error) if error.kind() == ErrorKind::Conflict => return Ok(SubscriptionsTended { elsewhere: true, ..done }),
                     Err(error) => return Err(error),
                 };
+                // Read again: what was done for another one may have renewed this one as well.
+                let Some(held) = self.subscription_row(&tenant, &held.row.id).await? else { continue };
                 let (id, connector) = (held.row.id.clone(), held.row.connector.clone());
                 if let Err(error) = self.tend_subscription(held, &lease, &mut done).await {
                     done.failed += 1;
