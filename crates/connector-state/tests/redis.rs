@@ -97,9 +97,9 @@ async fn a_server_that_goes_and_comes_is_used_again_and_news_are_said_to_be_miss
     while heard.try_recv().is_ok() {}
     server.up();
     missed(&mut heard).await;
+    settled(&fleet).await;
     fleet.publish("cache", Bytes::from_static(b"again")).await.unwrap();
     assert_eq!(message(&mut heard).await, ("cache".to_owned(), Bytes::from_static(b"again")));
-    settled(&fleet).await;
     // It has forgotten which tags were dropped, so what was fetched before is not kept.
     fleet.put(&[1; 32], "x".into(), &[], stamp, BUDGET).await.unwrap();
     assert_eq!(fleet.get(&[1; 32]).await.unwrap(), None);
@@ -134,6 +134,7 @@ async fn a_server_that_forgets_or_takes_no_writes_is_never_a_full_quota() {
     server.cli(&["SCRIPT", "FLUSH"]);
     // It settles again, and the script is sent again.
     assert!(matches!(take(&fleet).await.unwrap(), SharedTurn::Settling(_)));
+    settled(&fleet).await;
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     server.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     let error = take(&fleet).await.unwrap_err();

@@ -142,7 +142,7 @@ fn a_newer_schema_is_refused_by_name() {
     assert_eq!(error.kind(), ErrorKind::Config);
     assert_eq!(
         error.message(),
-        "the state file has schema version 99, but this program knows versions up to 3; use the newer program, or restore the backup made before the upgrade"
+        "the state file has schema version 99, but this program knows versions up to 4; use the newer program, or restore the backup made before the upgrade"
     );
 }
 

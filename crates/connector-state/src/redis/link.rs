@@ -73,7 +73,7 @@ impl Link {
         command.arg("PUBLISH").arg(channel).arg(message);
         let told = tokio::time::timeout(TELL, connection.req_packed_command(&command)).await;
         let told = told.map_err(|_| Error::new(ErrorKind::Transient, "the Redis server does not answer; check it"))?;
-        told.map(drop).map_err(|error| fault(&error))
+        told.and_then(Value::extract_error).map(drop).map_err(|error| fault(&error))
     }
 }
 
@@ -86,13 +86,11 @@ impl Eval for Link {
             command.arg(name).arg(script).arg(keys.len()).arg(keys).arg(args);
             command
         };
-        let said = match connection.req_packed_command(&command("EVALSHA", script.digest())).await {
-            Err(error) if error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript) => {
-                connection.req_packed_command(&command("EVAL", script.text())).await
-            }
-            said => said,
-        };
-        match said.and_then(Value::extract_error).map_err(|error| fault(&error))? {
+        let mut said = connection.req_packed_command(&command("EVALSHA", script.digest())).await.and_then(Value::extract_error);
+        if said.as_ref().is_err_and(|error| error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript)) {
+            said = connection.req_packed_command(&command("EVAL", script.text())).await.and_then(Value::extract_error);
+        }
+        match said.map_err(|error| fault(&error))? {
             Value::Array(items) => items.into_iter().map(item).collect(),
             _ => Err(unreadable()),
         }

@@ -6,8 +6,12 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use super::fault::fault;
 
 /// Each entry takes the schema one version further. Entries are never edited once released, only added.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_state.sql"), include_str!("migrations/0002_lanes.sql"), include_str!("migrations/0003_connections.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_state.sql"),
+    include_str!("migrations/0002_lanes.sql"),
+    include_str!("migrations/0003_connections.sql"),
+    include_str!("migrations/0004_spent.sql"),
+];
 
 /// The newest schema this program knows.
 pub(super) const VERSION: usize = MIGRATIONS.len();
