@@ -20,11 +20,32 @@ pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
     Ok(bytes)
 }
 
+/// The cipher under one key, for a key that is used often: preparing it costs as much as sealing a few hundred bytes. Wiped on drop.
+pub(crate) struct Cipher(Aes256Gcm);
+
+impl Cipher {
+    pub(crate) fn new(key: &[u8; KEY]) -> Self {
+        Self(Aes256Gcm::new(key.into()))
+    }
+
+    /// Turns a plaintext into its ciphertext and gives the tag. `None`: it is too long, and still a plaintext.
+    pub(crate) fn seal_in_place(&self, nonce: &[u8; NONCE], associated: &[u8], text: &mut [u8]) -> Option<[u8; TAG]> {
+        self.0.encrypt_inout_detached(nonce.into(), associated, text.into()).ok().map(Into::into)
+    }
+
+    /// Turns a ciphertext into its plaintext. `false`: key, nonce, associated data, ciphertext or tag is not what it was sealed with, and
+    /// nothing was opened.
+    pub(crate) fn open_in_place(&self, nonce: &[u8; NONCE], associated: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> bool {
+        let tag: &Tag = tag.into();
+        self.0.decrypt_inout_detached(nonce.into(), associated, text.into(), tag).is_ok()
+    }
+}
+
 /// Ciphertext and tag of `plain`.
 pub(crate) fn seal(key: &[u8; KEY], nonce: &[u8; NONCE], associated: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(plain.len() + TAG);
     out.extend_from_slice(plain);
-    let Ok(tag) = Aes256Gcm::new(key.into()).encrypt_inout_detached(nonce.into(), associated, out.as_mut_slice().into()) else {
+    let Some(tag) = Cipher::new(key).seal_in_place(nonce, associated, &mut out) else {
         out.zeroize();
         return Err(Error::internal("too long to be sealed"));
     };
@@ -36,9 +57,7 @@ pub(crate) fn seal(key: &[u8; KEY], nonce: &[u8; NONCE], associated: &[u8], plai
 pub(crate) fn open(key: &[u8; KEY], nonce: &[u8; NONCE], associated: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (ciphertext, tag) = sealed.split_last_chunk::<TAG>()?;
     let mut plain = Zeroizing::new(ciphertext.to_vec());
-    let tag: &Tag = tag.into();
-    Aes256Gcm::new(key.into()).decrypt_inout_detached(nonce.into(), associated, plain.as_mut_slice().into(), tag).ok()?;
-    Some(plain)
+    Cipher::new(key).open_in_place(nonce, associated, &mut plain, tag).then_some(plain)
 }
 
 #[cfg(test)]

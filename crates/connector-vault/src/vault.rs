@@ -3,6 +3,7 @@
 //! Refuses unconditional writes: every change names the version it was made from.
 
 mod audit;
+mod elsewhere;
 mod external;
 mod manage;
 mod open;
@@ -27,6 +28,7 @@ use connector_core::{
     state::{Condition, Namespace, PutOutcome, Store},
 };
 
+pub use elsewhere::{Resealed, SealedElsewhere};
 pub use manage::Note;
 
 use crate::{
@@ -43,7 +45,7 @@ const CREDENTIALS: &str = "vault.credentials";
 const TOKENS: &str = "vault.tokens";
 /// Who renews tokens now, by the credential's name.
 const LEASES: &str = "vault.leases";
-/// In [`OWN`]: the tenants that have credentials.
+/// In [`OWN`]: the tenants that have credentials or data keys of payloads.
 const TENANTS: &str = "vault.tenants";
 /// In [`OWN`]: a proof of each master key, by its id.
 const KEYS: &str = "vault.keys";
@@ -60,7 +62,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(15);
 
 /// The credential store. Cheap to clone; clones share everything.
 #[derive(Clone)]
-pub struct Vault(Arc<Inner>);
+pub struct Vault(pub(crate) Arc<Inner>);
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,9 +74,9 @@ impl fmt::Debug for Vault {
     }
 }
 
-struct Inner {
-    store: Arc<dyn Store>,
-    keys: Keys,
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) keys: Keys,
     managers: BTreeMap<String, Arc<dyn SecretManager>>,
     clock: Arc<dyn Clock>,
     keep_for: Duration,
@@ -85,6 +87,8 @@ struct Inner {
     /// Tenants that are known to be in the index.
     indexed: Mutex<HashSet<TenantId>>,
     purged: Mutex<Option<Instant>>,
+    /// Who else keeps what this vault sealed.
+    elsewhere: Mutex<Vec<Arc<dyn SealedElsewhere>>>,
     own: TenantId,
 }
 
@@ -145,6 +149,7 @@ impl VaultBuilder {
             proven: AtomicBool::new(false),
             indexed: Mutex::default(),
             purged: Mutex::default(),
+            elsewhere: Mutex::default(),
             own: TenantId::from(OWN),
         }));
         vault.prove_keys().await?;
@@ -158,7 +163,7 @@ impl Vault {
         VaultBuilder { store, keys: Vec::new(), managers: BTreeMap::new(), clock: SystemClock::shared(), keep_for: KEEP_FOR }
     }
 
-    /// The tenants that have credentials, or had some.
+    /// The tenants that have credentials or data keys of payloads, or had some.
     ///
     /// # Errors
     /// What the store reports.
@@ -178,7 +183,7 @@ impl Vault {
 
 impl Inner {
     /// Unix milliseconds.
-    fn wall(&self) -> u64 {
+    pub(crate) fn wall(&self) -> u64 {
         unix_millis(self.clock.wall())
     }
 
@@ -220,8 +225,8 @@ impl Inner {
         }
     }
 
-    /// Notes that a tenant has credentials, before the first one is written: a tenant that is missing there would be missed by rotations.
-    async fn index(&self, tenant: &TenantId) -> Result<()> {
+    /// Notes that a tenant has something here, before the first of it is written: a tenant that is missing there would be missed by rotations.
+    pub(crate) async fn index(&self, tenant: &TenantId) -> Result<()> {
         if self.indexed.lock().unwrap_or_else(PoisonError::into_inner).contains(tenant) {
             return Ok(());
         }

@@ -16,6 +16,7 @@ use super::{CREDENTIALS, Inner, KEYS, PAGE, TOKENS, Vault, tokens};
 use crate::{
     key::MasterKey,
     keys::{Fault, Target},
+    payload::{KeyRow, PAYLOAD_KEYS, SUBJECT},
     record::Row,
 };
 
@@ -84,7 +85,7 @@ impl Vault {
         }
     }
 
-    /// How many credentials need each key.
+    /// How many credentials need each key; the payloads of a tenant count as one.
     async fn key_users(&self) -> Result<BTreeMap<String, u64>> {
         let mut users = BTreeMap::new();
         for tenant in self.tenants().await? {
@@ -100,6 +101,10 @@ impl Vault {
                 needs.extend(tokens::key_id(&entry.value).map(|id| (name, id)));
             })
             .await?;
+            self.each(&tenant, PAYLOAD_KEYS, |_, entry| {
+                needs.extend(KeyRow::read(&entry).and_then(|row| row.key_id()).map(|id| (SUBJECT.to_owned(), id)));
+            })
+            .await?;
             for (_, id) in needs {
                 *users.entry(id).or_default() += 1;
             }
@@ -107,11 +112,17 @@ impl Vault {
         Ok(users)
     }
 
-    /// Whether a key opens any of the first credentials it is named by.
+    /// Whether a key opens any of the first credentials and data keys it is named by.
     async fn opens_any(&self, key: &dyn MasterKey) -> Result<bool> {
         for tenant in self.tenants().await? {
             for (name, entry) in self.0.store.scan(Namespace::new(&tenant, CREDENTIALS), "", None, PAGE).await? {
                 if self.opens(key, &tenant, &name, &Row::read(&entry)).await {
+                    return Ok(true);
+                }
+            }
+            for (name, entry) in self.0.store.scan(Namespace::new(&tenant, PAYLOAD_KEYS), "", None, PAGE).await? {
+                let Some(row) = KeyRow::read(&entry).filter(|row| row.key_id().as_deref() == Some(key.id())) else { continue };
+                if self.0.keys.open(row.target(&tenant, &name), &row.sealed()).await.is_ok() {
                     return Ok(true);
                 }
             }
@@ -132,7 +143,7 @@ impl Vault {
 
 impl Inner {
     /// Makes sure that the current key is proven before something is sealed under it for good. It is not yet if it was away at the start.
-    pub(super) async fn prove_current(&self) -> Result<()> {
+    pub(crate) async fn prove_current(&self) -> Result<()> {
         if self.proven.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -11,17 +11,21 @@ use connector_core::{
     state::{AuditRecord, Condition, Entry, Namespace, PutOutcome},
 };
 
-use super::{CREDENTIALS, Inner, LEASES, TOKENS, TRIES, Vault, contended, tokens, verify::lost};
+use super::{
+    CREDENTIALS, Inner, LEASES, TOKENS, TRIES, Vault, contended, tokens,
+    verify::{DAMAGED_KEY, lost, subject},
+};
 use crate::{
     info::RotationReport,
     keys::{Fault, Target},
+    payload::{KeyRow, PAYLOAD_KEYS, SUBJECT},
     record::Row,
 };
 
 /// What the audit trail calls it.
 const ERRAND: &str = "vault.rotate_key";
 /// Counts envelopes sealed anew.
-const REWRAPPED: &str = "integration_vault_rewrapped_total";
+pub(super) const REWRAPPED: &str = "integration_vault_rewrapped_total";
 /// How long the renewal of one credential's tokens is held back at most while they are sealed anew.
 const LEASE: Duration = Duration::from_secs(15);
 /// A renewal that is under way is waited for: its lease is a minute.
@@ -47,7 +51,7 @@ impl Vault {
         self.0.prove_current().await?;
         let mut report = RotationReport { key_id: self.0.keys.current().id().to_owned(), ..RotationReport::default() };
         for tenant in self.tenants().await? {
-            for namespace in [CREDENTIALS, TOKENS] {
+            for namespace in [CREDENTIALS, TOKENS, PAYLOAD_KEYS] {
                 let mut after = None::<String>;
                 loop {
                     let page = self.0.page(&tenant, namespace, after.as_deref()).await?;
@@ -60,6 +64,8 @@ impl Vault {
                     outcome?;
                 }
             }
+            self.reseal_elsewhere(&tenant, &mut report).await?;
+            progress(report.rewrapped + report.already);
         }
         report.left = self.left().await?;
         Ok(report)
@@ -82,6 +88,13 @@ impl Vault {
                 }
             })
             .await?;
+            self.each(&tenant, PAYLOAD_KEYS, |_, entry| {
+                if let Some(id) = KeyRow::read(&entry).and_then(|row| row.key_id()) {
+                    count(&id);
+                }
+            })
+            .await?;
+            self.held_elsewhere(&tenant).await?.iter().for_each(|id| count(id));
         }
         left.remove(self.0.keys.current().id());
         Ok(left)
@@ -103,12 +116,13 @@ impl Inner {
             let done = self.rewrap(tenant, namespace, &name, entry).await?;
             if done.rewrapped > 0 || !done.unreadable.is_empty() {
                 let fault = done.unreadable.first().map(|(_, why)| Fault::Unreadable(why.clone()));
-                trail.push(self.errand(tenant, &name, ERRAND, fault.as_ref(), started));
+                trail.push(self.errand(tenant, &subject(namespace, &name), ERRAND, fault.as_ref(), started));
             }
             metrics::counter!(REWRAPPED).increment(done.rewrapped);
             report.rewrapped += done.rewrapped;
             report.already += done.already;
-            report.unreadable.extend(done.unreadable.iter().map(|(field, why)| lost(tenant, &name, field, why)));
+            let name = if namespace == PAYLOAD_KEYS { SUBJECT } else { &name };
+            report.unreadable.extend(done.unreadable.iter().map(|(field, why)| lost(tenant, name, field, why)));
             progress(report.rewrapped + report.already);
         }
         Ok(())
@@ -144,10 +158,10 @@ impl Inner {
     async fn rewrap_row(&self, tenant: &TenantId, namespace: &str, name: &str, mut entry: Entry) -> Result<Done> {
         for _ in 0..TRIES {
             let mut done = Done::default();
-            let anew = if namespace == TOKENS {
-                self.rewrapped_tokens(tenant, name, &entry, &mut done).await?
-            } else {
-                self.rewrapped_record(tenant, name, &entry, &mut done).await?
+            let anew = match namespace {
+                TOKENS => self.rewrapped_tokens(tenant, name, &entry, &mut done).await?,
+                PAYLOAD_KEYS => self.rewrapped_data_key(tenant, name, &entry, &mut done).await?,
+                _ => self.rewrapped_record(tenant, name, &entry, &mut done).await?,
             };
             let Some(anew) = anew else { return Ok(done) };
             let place = Namespace::new(tenant, namespace);
@@ -188,6 +202,31 @@ impl Inner {
             }
         }
         if done.rewrapped == 0 { Ok(None) } else { record.to_bytes().map(Some) }
+    }
+
+    /// The row of a data key of payloads under the current key. What is sealed under the data key stays as it is.
+    async fn rewrapped_data_key(&self, tenant: &TenantId, name: &str, entry: &Entry, done: &mut Done) -> Result<Option<Bytes>> {
+        let Some(row) = KeyRow::read(entry) else {
+            done.unreadable.push((name.to_owned(), DAMAGED_KEY.into()));
+            return Ok(None);
+        };
+        if row.key_id().as_deref() == Some(self.keys.current().id()) {
+            done.already += 1;
+            return Ok(None);
+        }
+        let target = row.target(tenant, name);
+        match self.keys.open(target, &row.sealed()).await {
+            Ok(plain) => {
+                let sealed = self.keys.seal(target, &plain).await?;
+                done.rewrapped += 1;
+                row.resealed(&sealed).to_bytes().map(Some)
+            }
+            Err(Fault::Unreadable(why)) => {
+                done.unreadable.push((name.to_owned(), why));
+                Ok(None)
+            }
+            Err(Fault::Away(error)) => Err(error),
+        }
     }
 
     async fn rewrapped_tokens(&self, tenant: &TenantId, name: &str, entry: &Entry, done: &mut Done) -> Result<Option<Bytes>> {

@@ -1,7 +1,7 @@
 //! Sealing small things that are not credentials and that somebody else keeps (a PKCE verifier in a sign-in's state).
 //!
 //! A rotation of the master key does not find them, because it does not know where they are: what is sealed so must be short-lived, or be
-//! sealed anew by whoever keeps it ([`Vault::reseal`]).
+//! sealed anew by whoever keeps it ([`Vault::reseal`]), at best as part of the rotation ([`crate::SealedElsewhere`]).
 
 use connector_core::{Result, TenantId};
 use zeroize::Zeroizing;
