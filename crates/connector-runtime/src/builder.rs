@@ -11,7 +11,7 @@ use connector_core::{
     Connector, Error, Result,
     clock::{Clock, Rng, SystemClock, ThreadRng},
     credential::CredentialStore,
-    fleet::{LocalPubSub, PubSub},
+    fleet::{LocalPubSub, PubSub, SharedCache, SharedLimits},
     layer::{Layer, StackParts},
     resilience::Resilience,
     state::Store,
@@ -41,6 +41,7 @@ use crate::{
     credentials::Credentials,
     effects::{Marks, Parked, Rules, Words},
     events::Teller,
+    fleet,
     forward::{Endpoints, Forward},
     health::Monitor,
     idempotency::Records,
@@ -74,6 +75,8 @@ pub struct RuntimeBuilder {
     vault: Option<Vault>,
     dispatch: DispatchPolicy,
     pubsub: Option<Arc<dyn PubSub>>,
+    shared_limits: Option<(Arc<dyn SharedLimits>, u32)>,
+    shared_cache: Option<Arc<dyn SharedCache>>,
     wakes: Option<watch::Receiver<u64>>,
     push_ttl: Duration,
 }
@@ -102,6 +105,8 @@ impl RuntimeBuilder {
             vault: None,
             dispatch: DispatchPolicy::default(),
             pubsub: None,
+            shared_limits: None,
+            shared_cache: None,
             wakes: None,
             push_ttl: PUSH_TTL,
         }
@@ -168,6 +173,20 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Where the processes of a fleet count the vendors' limits together; each counts by itself if not said. `max_processes`: the most processes
+    /// the fleet ever has, because each uses that part of every limit while the store is out of reach.
+    pub fn shared_limits(mut self, store: Arc<dyn SharedLimits>, max_processes: u32) -> Self {
+        self.shared_limits = Some((store, max_processes));
+        self
+    }
+
+    /// Where the processes of a fleet keep replies for each other, behind what each keeps itself. Give it a [`RuntimeBuilder::pubsub`] as well, or
+    /// a reply that another process's event made stale lives here until its time is over.
+    pub fn shared_cache(mut self, store: Arc<dyn SharedCache>) -> Self {
+        self.shared_cache = Some(store);
+        self
+    }
+
     /// A counter that moves when another process may have added work to the store. Without one, such work is found when the queues are next looked at.
     pub fn wakes(mut self, wakes: watch::Receiver<u64>) -> Self {
         self.wakes = Some(wakes);
@@ -219,6 +238,10 @@ impl RuntimeBuilder {
         self.config.check()?;
         let counters = Arc::new(Counters::default());
         let parts = StackParts::with_clock(Resilience::standard(), self.clock.clone(), self.rng.clone());
+        let parts = match self.shared_limits {
+            Some((store, max_processes)) => parts.with_shared_limits(store, max_processes),
+            None => parts,
+        };
         let plain = match self.transport {
             Some(transport) => transport,
             None => {
@@ -289,7 +312,8 @@ impl RuntimeBuilder {
 
         let trail = Trail::start(store.clone(), self.clock.clone(), counters.clone());
         let records = Arc::new(Records::new(store.clone(), self.clock.clone()));
-        let cache = Arc::new(Cache::new(self.clock.clone()));
+        let cache = Arc::new(Cache::new(self.clock.clone(), self.shared_cache, self.pubsub.is_some()));
+        let fleet = fleet::start(self.pubsub.as_ref(), &cache, parts.limits());
         let shared = Shared {
             catalogue: catalogue.clone(),
             policy: reloader.assembler().config.policy.clone(),
@@ -332,6 +356,7 @@ impl RuntimeBuilder {
             env: self.env,
             dispatch: self.dispatch,
             pubsub,
+            _fleet: fleet,
             push,
             wakes: self.wakes,
             problems: Mutex::new(problems),

@@ -15,6 +15,7 @@ mod credentials;
 mod deliveries;
 mod effects;
 mod events;
+mod fleet;
 mod forward;
 mod health;
 mod idempotency;

@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) env: Env,
     pub(crate) dispatch: DispatchPolicy,
     pub(crate) pubsub: Arc<dyn PubSub>,
+    /// What is told to the fleet and heard from it, for as long as the runtime lives.
+    pub(crate) _fleet: crate::fleet::FleetTasks,
     pub(crate) push: PushLog,
     pub(crate) rules: Rules,
     pub(crate) marks: Marks,

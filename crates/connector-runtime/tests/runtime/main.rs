@@ -7,6 +7,7 @@ mod cache;
 mod connect;
 mod custom;
 mod fixture;
+mod fleet;
 mod idempotency;
 mod keys;
 mod outbox;
