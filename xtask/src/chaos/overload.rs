@@ -64,6 +64,10 @@ pub(crate) struct Options {
 const BODIES: u64 = 48;
 /// Just below the largest body that is taken.
 const PAD: usize = (1 << 20) - 1024;
+/// The pause between two bytes of a dawdler, shorter than any time a server gives it.
+const DRIP: Duration = Duration::from_secs(3);
+/// When a dawdler that was turned away comes again.
+const COME_AGAIN: Duration = Duration::from_secs(10);
 /// How long health and approvals may take.
 const HEALTHY: Duration = Duration::from_secs(1);
 /// Open files that this process needs for other things.
@@ -135,27 +139,22 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
         storm.spawn(flood(addr, at, large.clone(), seen.clone()));
     }
 
-    let (mut peak, mut waits, mut unwell, mut most) = (baseline, Vec::new(), Vec::new(), 0);
+    // Probes have a thread of their own: what is measured is the hub, not how busy this process is with its thousands of connections.
+    let prober = std::thread::Builder::new().name("prober".into()).spawn({
+        let (seen, key) = (seen.clone(), operator.clone());
+        move || probes(addr, &key, &seen)
+    })?;
+    let (mut peak, mut most) = (baseline, 0);
     let until = Instant::now() + Duration::from_secs(options.secs);
     while Instant::now() < until {
         peak = peak.max(hub.rss()?);
         most = most.max(seen.dawdling.load(Ordering::SeqCst));
-        for (path, key) in [("/healthz", None), ("/api/v1/approvals", Some(&*operator))] {
-            let began = Instant::now();
-            let answer = hub.ask(path, key).await;
-            let took = began.elapsed();
-            waits.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-            match answer {
-                Ok(reply) if reply.status == 200 && took <= HEALTHY => {}
-                Ok(reply) => unwell.push(format!("{path} answered {} after {took:?}", reply.status)),
-                Err(error) => unwell.push(format!("{error:#} ({took:?})")),
-            }
-        }
         sleep(Duration::from_millis(50)).await;
     }
     seen.stop.store(true, Ordering::SeqCst);
     storm.shutdown().await;
     peak = peak.max(hub.rss()?);
+    let (mut waits, unwell) = tokio::task::spawn_blocking(move || prober.join()).await?.map_err(|_| anyhow::anyhow!("the prober panicked"))?;
 
     // And now as if nothing had been.
     let calm = Load::start(&world, Pace { rps: 50, connections: 8, pad: 0, prefix: "c" })?;
@@ -197,6 +196,38 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     verdict.conclude()
 }
 
+/// Health and approvals, one after the other, each over a connection of its own: how long each took, microseconds, and what was wrong.
+fn probes(addr: SocketAddr, key: &str, seen: &Seen) -> (Vec<u64>, Vec<String>) {
+    let (mut waits, mut unwell) = (Vec::new(), Vec::new());
+    while !seen.over() {
+        for (path, key) in [("/healthz", None), ("/api/v1/approvals", Some(key))] {
+            let began = std::time::Instant::now();
+            let answer = probe(addr, &get(addr, path, key));
+            let took = began.elapsed();
+            waits.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            match answer {
+                Ok(answer) if answer.starts_with(b"HTTP/1.1 200") && took <= HEALTHY => {}
+                Ok(answer) => unwell.push(format!("{path} after {took:?}: {}", String::from_utf8_lossy(&answer[..answer.len().min(12)]))),
+                Err(error) => unwell.push(format!("{path} after {took:?}: {error}")),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    (waits, unwell)
+}
+
+/// Sends a request and gives the first of what comes back.
+fn probe(addr: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect_timeout(&addr, 5 * HEALTHY)?;
+    stream.set_read_timeout(Some(5 * HEALTHY))?;
+    stream.write_all(request)?;
+    let mut answer = vec![0; 512];
+    let read = stream.read(&mut answer)?;
+    answer.truncate(read);
+    Ok(answer)
+}
+
 /// A client that never gets done: with its request line, with its headers, with its body. It comes again when it is turned away.
 async fn dawdle(addr: SocketAddr, at: usize, seen: Arc<Seen>) {
     // All at once would only test the queue of the kernel.
@@ -208,7 +239,8 @@ async fn dawdle(addr: SocketAddr, at: usize, seen: Arc<Seen>) {
             seen.dawdling.fetch_sub(1, Ordering::SeqCst);
             seen.turned_away.fetch_add(1, Ordering::SeqCst);
         }
-        sleep(Duration::from_millis(500)).await;
+        // It dawdles; a flood of new connections is another attack, and the kernel's to bear.
+        sleep(COME_AGAIN).await;
     }
 }
 
@@ -230,7 +262,7 @@ async fn drip(mut stream: TcpStream, at: usize, seen: &Seen) -> std::io::Result<
     let mut answer = [0; 256];
     while !seen.over() {
         stream.write_all(little).await?;
-        if let Ok(read) = timeout(Duration::from_secs(2), stream.read(&mut answer)).await
+        if let Ok(read) = timeout(DRIP, stream.read(&mut answer)).await
             && read? == 0
         {
             break;

@@ -25,7 +25,7 @@ use crate::hub::program_of;
 /// The tenant's queues. Nothing is left to do when all are empty.
 pub(crate) const QUEUES: [&str; 3] = ["events", "outbox", "forward"];
 /// How many lanes there are: events of one lane are handled in order.
-const LANES: u64 = 400;
+const LANES: u64 = 4000;
 
 /// What every case takes.
 #[derive(Debug, Clone, Args)]
