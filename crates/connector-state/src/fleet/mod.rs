@@ -56,7 +56,8 @@ impl FleetOptions {
     }
 
     /// The longest a call waits for the server's answer (default 50 ms). Longer than the way there and back, or the server counts as lost: a hub
-    /// far from its server needs more, and loses it on every call while the server hangs for the first time.
+    /// far from its server needs more. It is what the calls of one moment pay when the server hangs. A call that waits for a limit gives up after
+    /// 250 ms in any case, so a larger budget serves the cache alone.
     #[must_use]
     pub fn budget(mut self, budget: Duration) -> Self {
         self.budget = budget;
