@@ -3,6 +3,8 @@
 mod client;
 pub mod generated;
 mod odd;
+#[cfg(feature = "socket-mode")]
+pub mod socket;
 
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ pub fn hooks() -> Hooks {
         .native("send_once", odd::send_once::SendOnce)
         .native("find_channel", odd::find_channel::FindChannel)
         .native("upload_file", odd::upload_file::UploadFile)
+        .native("respond", odd::respond::Respond::default())
         .webhook(SlackSignature::default())
 }
 

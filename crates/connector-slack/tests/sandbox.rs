@@ -113,7 +113,8 @@ async fn every_operation_works_against_the_fake_and_gives_what_it_declares() {
     // Channels and people.
     let all = walk.ok(&bot, "slack_list_channels", json!({ "limit": 2 })).await;
     assert!(all["response_metadata"]["next_cursor"].as_str().unwrap().ends_with('='));
-    let names: Vec<String> = pages(&bot, "slack_list_channels", json!({ "limit": 2 }), "/channels").await.iter().map(|one| text(one, "/name")).collect();
+    let names: Vec<String> =
+        pages(&bot, "slack_list_channels", json!({ "limit": 2 }), "/channels").await.iter().map(|one| text(one, "/name")).collect();
     assert_eq!(names, ["general", "ops", "random"], "the archived one is left out after paging, the private ones are not asked for");
     assert_eq!(walk.ok(&bot, "slack_find_channel", json!({ "name": "#OPS" })).await["id"], "C0OPS");
     walk.ok(&bot, "slack_list_own_channels", json!({ "types": ["public_channel", "private_channel"] })).await;
@@ -172,6 +173,15 @@ async fn every_operation_works_against_the_fake_and_gives_what_it_declares() {
     let found = walk.ok(&person, "slack_search_messages", json!({ "query": "deploy in:#ops from:@bob" })).await;
     assert_eq!(found["messages"]["total"], 1);
 
+    // An answer to a command, at the address the command came with.
+    let hooks = Receiver::start().await;
+    sandbox.slack().set_webhook(&hooks.url);
+    sandbox.slack().slash_command("U0ANN", "C0OPS", "/hub", "status");
+    sandbox.settled().await;
+    let command = hooks.taken().into_iter().find(|body| body.contains("response_url")).unwrap();
+    let address = url::form_urlencoded::parse(command.as_bytes()).find(|(name, _)| name == "response_url").unwrap().1.into_owned();
+    walk.ok(&bot, "slack_respond", json!({ "response_url": address, "text": "all is well" })).await;
+
     // Reactions and pins.
     let mark = json!({ "channel": "C0OPS", "timestamp": ts, "name": "eyes" });
     walk.ok(&bot, "slack_react", mark.clone()).await;
@@ -189,7 +199,8 @@ async fn every_operation_works_against_the_fake_and_gives_what_it_declares() {
     walk.ok(&bot, "slack_unpin", pin).await;
 
     // Files.
-    let file = walk.ok(&bot, "slack_upload_file", json!({ "filename": "report.csv", "content": "a,b\n1,2\n", "channel": "C0OPS", "title": "Report" })).await;
+    let file =
+        walk.ok(&bot, "slack_upload_file", json!({ "filename": "report.csv", "content": "a,b\n1,2\n", "channel": "C0OPS", "title": "Report" })).await;
     assert_eq!(sandbox.slack().file("report.csv").as_deref(), Some(&b"a,b\n1,2\n"[..]));
     assert_eq!(walk.ok(&bot, "slack_get_file", json!({ "file": file["id"] })).await["title"], "Report");
     assert_eq!(walk.ok(&bot, "slack_list_files", json!({ "channel": "C0OPS" })).await["files"][0]["id"], file["id"]);
@@ -305,4 +316,88 @@ async fn tiers_and_a_message_a_second_answer_429_with_the_wait() {
     sandbox.slack().restrict_history(true);
     call(&bot, "slack_read_channel", json!({ "channel": "C0OPS" })).await.unwrap();
     assert_eq!(call(&bot, "slack_read_channel", json!({ "channel": "C0OPS" })).await.unwrap_err().kind(), ErrorKind::Throttled);
+}
+
+#[tokio::test]
+async fn a_command_is_answered_at_its_own_address_five_times() {
+    let (sandbox, bot) = start().await;
+    let hooks = Receiver::start().await;
+    sandbox.slack().set_webhook(&hooks.url);
+    sandbox.slack().slash_command("U0ANN", "C0OPS", "/hub", "status HUB-7");
+    sandbox.settled().await;
+    let form = hooks.taken();
+    let address = url::form_urlencoded::parse(form[0].as_bytes()).find(|(name, _)| name == "response_url").unwrap().1.into_owned();
+    for round in 1..=5 {
+        let answer = json!({ "response_url": address, "text": format!("<answer> {round}"), "response_type": "in_channel" });
+        call(&bot, "slack_respond", answer).await.unwrap();
+    }
+    let sixth = call(&bot, "slack_respond", json!({ "response_url": address, "text": "too many" })).await.unwrap_err();
+    assert_eq!(sixth.kind(), ErrorKind::Conflict);
+    assert!(!sixth.to_string().contains("hooks/response"), "the address is a secret: {sixth}");
+    let said = sandbox.slack().messages("C0OPS");
+    assert_eq!(said.iter().filter(|one| one["text"].as_str().unwrap().starts_with("&lt;answer&gt;")).count(), 5);
+    assert_eq!(sandbox.ledger().count(EffectKind::ChatAnswered), 5, "the sixth was not even sent");
+    // Another process, which has not counted, hears it from Slack.
+    let other = client(&sandbox, known::SLACK_BOT_TOKEN);
+    assert_eq!(call(&other, "slack_respond", json!({ "response_url": address, "text": "x" })).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn answers_go_to_slack_and_nowhere_else() {
+    let (_sandbox, bot) = start().await;
+    for address in [
+        "https://evil.example/commands/T0/1/abc",
+        "http://hooks.slack.com/commands/T0/1/abc",
+        "https://hooks.slack.com.evil.example/x",
+        "https://hooks.slack.com:8443/x",
+        "https://user:pass@hooks.slack.com/x",
+        "https://evil.example#hooks.slack.com",
+        "http://169.254.169.254/latest/meta-data",
+    ] {
+        let error = call(&bot, "slack_respond", json!({ "response_url": address, "text": "x" })).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{address}");
+    }
+    let nothing = call(&bot, "slack_respond", json!({ "response_url": "https://hooks.slack.com/x" })).await.unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::Invalid);
+}
+
+/// A webhook receiver on loopback that keeps the bodies it was sent.
+struct Receiver {
+    url: String,
+    bodies: Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Receiver {
+    async fn start() -> Self {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let bodies: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+        let kept = bodies.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+                loop {
+                    let text = String::from_utf8_lossy(&read).into_owned();
+                    if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+                        if body.len() >= length.unwrap_or(0) {
+                            kept.lock().unwrap().push(body.to_owned());
+                            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+                            break;
+                        }
+                    }
+                    match stream.read(&mut buffer).await {
+                        Ok(0) | Err(_) => break,
+                        Ok(count) => read.extend_from_slice(&buffer[..count]),
+                    }
+                }
+            }
+        });
+        Self { url, bodies }
+    }
+
+    fn taken(&self) -> Vec<String> {
+        self.bodies.lock().unwrap().clone()
+    }
 }

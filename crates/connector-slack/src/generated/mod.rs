@@ -21,4 +21,4 @@ pub fn manifest() -> Arc<Manifest> {
 pub const TOOLS: &str = include_str!("tools.json");
 
 /// How many operations Slack has.
-pub const OPERATIONS: usize = 56;
+pub const OPERATIONS: usize = 57;

@@ -1014,6 +1014,100 @@ impl Operation for PostEphemeral {
     const NAME: &'static str = "slack_post_ephemeral";
 }
 
+/// Answer a slash command or an interaction at its `response_url`: five answers within 30 minutes, no token needed. Only to the person who asked, unless `response_type` is in_channel. An unclear outcome is reported and not repeated.
+///
+/// `native` · write · repeat: never
+///
+/// <https://docs.slack.dev/interactivity/handling-user-interaction>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Respond {
+    /// From the event, as it is; it must lead to hooks.slack.com.
+    pub response_url: String,
+    /// The text; the fallback where blocks are given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Block Kit blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Vec<serde_json::Value>>,
+    /// Who sees it; ephemeral if not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_type: Option<String>,
+    /// Replace the message with the button.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replace_original: Option<bool>,
+    /// Delete the message with the button.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delete_original: Option<bool>,
+    /// The parent's `ts`, to answer in its thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread_ts: Option<String>,
+    /// Let mentions in the text reach people. Never set it for text from outside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mentions: Option<bool>,
+}
+
+impl Respond {
+    /// The operation with what it needs.
+    pub fn new(response_url: impl Into<String>) -> Self {
+        Self { response_url: response_url.into(), ..Default::default() }
+    }
+
+    /// The text; the fallback where blocks are given.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// Block Kit blocks.
+    #[must_use]
+    pub fn blocks(mut self, blocks: Vec<serde_json::Value>) -> Self {
+        self.blocks = Some(blocks);
+        self
+    }
+
+    /// Who sees it; ephemeral if not said.
+    #[must_use]
+    pub fn response_type(mut self, response_type: impl Into<String>) -> Self {
+        self.response_type = Some(response_type.into());
+        self
+    }
+
+    /// Replace the message with the button.
+    #[must_use]
+    pub fn replace_original(mut self, replace_original: bool) -> Self {
+        self.replace_original = Some(replace_original);
+        self
+    }
+
+    /// Delete the message with the button.
+    #[must_use]
+    pub fn delete_original(mut self, delete_original: bool) -> Self {
+        self.delete_original = Some(delete_original);
+        self
+    }
+
+    /// The parent's `ts`, to answer in its thread.
+    #[must_use]
+    pub fn thread_ts(mut self, thread_ts: impl Into<String>) -> Self {
+        self.thread_ts = Some(thread_ts.into());
+        self
+    }
+
+    /// Let mentions in the text reach people. Never set it for text from outside. If not said, `false`.
+    #[must_use]
+    pub fn mentions(mut self, mentions: bool) -> Self {
+        self.mentions = Some(mentions);
+        self
+    }
+}
+
+impl Operation for Respond {
+    type Output = ();
+    const NAME: &'static str = "slack_respond";
+}
+
 /// Say what one does ("Ann deploys"), as /me does.
 ///
 /// `POST /chat.meMessage` · write · repeat: never · scopes: chat:write
@@ -2783,6 +2877,15 @@ impl Slack {
     /// <https://docs.slack.dev/reference/methods/chat.postEphemeral>
     pub fn post_ephemeral(&self, user: impl Into<String>) -> Call<PostEphemeral> {
         self.client().call(PostEphemeral::new(user))
+    }
+
+    /// Answer a slash command or an interaction at its `response_url`: five answers within 30 minutes, no token needed. Only to the person who asked, unless `response_type` is in_channel. An unclear outcome is reported and not repeated.
+    ///
+    /// `native` · write · repeat: never
+    ///
+    /// <https://docs.slack.dev/interactivity/handling-user-interaction>
+    pub fn respond(&self, response_url: impl Into<String>) -> Call<Respond> {
+        self.client().call(Respond::new(response_url))
     }
 
     /// Say what one does ("Ann deploys"), as /me does.

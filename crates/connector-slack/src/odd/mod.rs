@@ -1,6 +1,7 @@
 //! What Slack does that no manifest can say, one named hook per oddity. Everything else is data.
 
 pub(crate) mod find_channel;
+pub(crate) mod respond;
 pub(crate) mod send_once;
 pub(crate) mod signature;
 pub(crate) mod text;

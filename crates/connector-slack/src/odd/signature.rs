@@ -42,7 +42,9 @@ impl WebhookVerifier for SlackSignature {
         if let Some(reply) = self.0.handshake(request) {
             return Ok(Ingress::Handshake(reply));
         }
-        let form = request.header(header::CONTENT_TYPE.as_str()).is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM)));
+        let form = request
+            .header(header::CONTENT_TYPE.as_str())
+            .is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM)));
         if form { form_event(request.body) } else { json_event(request.body) }
     }
 }
