@@ -122,6 +122,18 @@ impl Setup {
         Ok(opened.pubsub.into_iter().fold(builder, RuntimeBuilder::pubsub).build().await?)
     }
 
+    /// The same, with the vault if there is one: what vendors told us is sealed where it is kept, and is to be shown or settled.
+    pub(crate) async fn reading(&self) -> Result<Runtime> {
+        self.tenant()?;
+        let opened = self.store().await?;
+        let builder = over(self.builder()?, &opened);
+        let builder = match self.vault(opened.store.clone(), Key::IfThere).await? {
+            Some(vault) => builder.vault(vault),
+            None => builder,
+        };
+        Ok(opened.pubsub.into_iter().fold(builder, RuntimeBuilder::pubsub).build().await?)
+    }
+
     /// A runtime that keeps nothing, for commands that only look.
     pub(crate) async fn transient(&self) -> Result<Runtime> {
         Ok(self.builder()?.store(Arc::new(MemoryState::default())).build().await?)

@@ -158,7 +158,8 @@ impl Approvals {
             let page = self.store.scan(namespace, "id:", after.as_deref(), 256).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
-            for (_, entry) in &page {
+            // One whose data key is lost is empty, and nobody can decide about it; the others are shown.
+            for (_, entry) in page.iter().filter(|(_, entry)| !entry.value.is_empty()) {
                 let mut approval = decode(entry)?;
                 if matches!(approval.state, ApprovalState::Pending | ApprovalState::Approved) && approval.expires_at <= self.now() {
                     approval.state = ApprovalState::Expired;

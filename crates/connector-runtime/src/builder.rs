@@ -49,8 +49,9 @@ use crate::{
     push::{PUSH_TTL, PushLog},
     reauth::ReauthWatch,
     reload::Reloader,
-    rotation::Unstored,
+    rotation::{Retirings, Unstored},
     runtime::{Inner, Runtime},
+    sealed::SealedStore,
     send::SendStage,
     stack::{self, Shared},
     stats::{Counted, Counters},
@@ -258,6 +259,11 @@ impl RuntimeBuilder {
         let public_url = self.config.public_url.as_ref().map(|url| substitution.fill("public_url", url));
         substitution.finish()?;
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryState::new(self.clock.clone())));
+        if let Some(vault) = &self.vault {
+            // As it lies there, not as it is sealed below: the vault would hold what holds the vault.
+            vault.rotate_too(Arc::new(Retirings { store: store.clone() }));
+        }
+        let store = SealedStore::over(store, self.vault.clone(), self.config.seal_payloads.unwrap_or(true), self.clock.clone());
         let catalogue = Arc::new(ArcSwap::from_pointee(Catalogue::default()));
         let monitor = Arc::new(Monitor::new(self.clock.clone()));
         let waker = Waker::default();

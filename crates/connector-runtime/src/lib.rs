@@ -27,6 +27,7 @@ mod reload;
 mod request;
 mod rotation;
 mod runtime;
+mod sealed;
 mod send;
 mod stack;
 mod stats;

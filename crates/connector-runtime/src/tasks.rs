@@ -12,6 +12,7 @@ use crate::{
     outbox::Worker,
     reload, rotation,
     runtime::Runtime,
+    sealed::Readable,
     subscriptions::{self, Admitting},
 };
 
@@ -40,7 +41,7 @@ impl Runtime {
         let shared = &self.0.shared;
         let handler = Admitting { runtime: self.clone(), inner: Arc::new(Events::new(self.clone())) };
         let (jobs, log): (Arc<dyn JobQueue>, Arc<dyn EventLog>) = (self.0.store.clone(), self.0.store.clone());
-        Dispatcher::new(jobs, log, Arc::new(handler), shared.clock.clone())
+        Dispatcher::new(jobs, log, Arc::new(Readable(Arc::new(handler))), shared.clock.clone())
             .with_policy(self.0.dispatch.clone())
             .with_rng(self.0.rng.clone())
             .with_waker(self.0.waker.clone())

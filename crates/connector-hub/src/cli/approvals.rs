@@ -35,7 +35,7 @@ pub(crate) enum ApprovalsCommand {
 }
 
 pub(super) async fn run(setup: &Setup, command: ApprovalsCommand, as_json: bool) -> Result<ExitCode> {
-    let runtime = setup.bare().await?;
+    let runtime = setup.reading().await?;
     let tenant = setup.tenant()?;
     let actor = person();
     let shown = match command {

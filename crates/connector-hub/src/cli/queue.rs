@@ -89,7 +89,7 @@ pub(crate) struct Which {
 }
 
 pub(super) async fn dlq(setup: &Setup, command: DlqCommand, as_json: bool) -> Result<ExitCode> {
-    let runtime = setup.bare().await?;
+    let runtime = setup.reading().await?;
     let tenant = setup.tenant()?;
     match command {
         DlqCommand::List { filter, queue, state, limit } => {

@@ -61,6 +61,9 @@ pub struct HubConfig {
     pub subscriptions: Vec<SubscriptionConfig>,
     /// Where the master keys are and which external stores are read through; the program that embeds the runtime opens the vault.
     pub vault: Option<VaultConfig>,
+    /// Whether events, queued calls, dead letters and kept replies are sealed in the state store. They are unless this is `false`, where there is
+    /// a vault. What was sealed before stays readable.
+    pub seal_payloads: Option<bool>,
     /// What several hubs share besides their state store; the program that embeds the runtime connects.
     pub fleet: FleetConfig,
     /// Who may reach the hub over HTTP, how much at once, and how it stops.

@@ -13,6 +13,7 @@ use connector_vault::{CredentialInfo, CredentialState};
 use secrecy::SecretString;
 
 pub(crate) use issue::Unstored;
+pub(crate) use progress::Retirings;
 pub(crate) use tend::tend;
 pub use tend::{CREDENTIAL_EXPIRING, ROTATION_DUE, Tended};
 

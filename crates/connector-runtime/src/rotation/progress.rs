@@ -2,13 +2,16 @@
 //!
 //! Refuses unconditional writes: every change names the version it was made from, so that two hubs never both ask a vendor for a secret.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use connector_core::{
-    Error, Result, TenantId,
+    Error, ErrorKind, Result, TenantId,
     credential::Credential,
-    state::{Condition, Namespace, Store},
+    state::{Condition, Entry, Namespace, Store},
 };
-use connector_vault::Vault;
+use connector_vault::{Resealed, SealedElsewhere, Unreadable, Vault, envelope::Envelope};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -16,6 +19,8 @@ use zeroize::Zeroizing;
 const NAMESPACE: &str = "rotation";
 const PURPOSE: &str = "credential.retire";
 const PAGE: usize = 256;
+/// A record that others got ahead of is tried so often.
+const TRIES: usize = 16;
 
 /// Where one credential stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -123,5 +128,88 @@ impl Retiring {
         let mut old = Credential::new(fields.into_iter().map(|(field, value)| (field, SecretString::from(value.as_str()))));
         old.version = self.version;
         Ok(old)
+    }
+}
+
+/// The secrets that are still to be retired at a vendor, as far as a rotation of the master key is concerned.
+#[derive(Debug)]
+pub(crate) struct Retirings {
+    /// The store as the vault has it.
+    pub(crate) store: Arc<dyn Store>,
+}
+
+impl Retirings {
+    async fn rows(&self, tenant: &TenantId) -> Result<Vec<(String, Entry)>> {
+        let (mut rows, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.store.scan(Namespace::new(tenant, NAMESPACE), "", after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(rows) };
+            after = Some(last.clone());
+            rows.extend(page);
+        }
+    }
+
+    /// Seals one record's envelopes anew. A record that says something else meanwhile is looked at again.
+    async fn move_one(&self, vault: &Vault, tenant: &TenantId, credential: &str, mut entry: Entry) -> Result<Resealed> {
+        for _ in 0..TRIES {
+            let mut done = Resealed::default();
+            let lost = |field: String, why: String| Unreadable { tenant: tenant.clone(), name: credential.to_owned(), field, why };
+            let Ok(mut progress) = serde_json::from_slice::<Progress>(&entry.value) else {
+                done.unreadable.push(lost(PURPOSE.to_owned(), "the record of its rotation cannot be read".to_owned()));
+                return Ok(done);
+            };
+            for retiring in &mut progress.retiring {
+                let id = id(credential, retiring.version);
+                let sealed = STANDARD.decode(&retiring.sealed).unwrap_or_default();
+                match vault.reseal(tenant, PURPOSE, &id, &sealed).await {
+                    Ok(Some(anew)) => {
+                        retiring.sealed = STANDARD.encode(anew);
+                        done.rewrapped += 1;
+                    }
+                    Ok(None) => done.already += 1,
+                    Err(error) if error.kind() == ErrorKind::Config => {
+                        done.unreadable.push(lost(format!("{PURPOSE}:{}", retiring.version), error.message().to_owned()));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if done.rewrapped == 0 {
+                return Ok(done);
+            }
+            let row = Row { progress: Progress::default(), version: Some(entry.version) };
+            if save(&*self.store, tenant, credential, &row, progress).await?.is_some() {
+                return Ok(done);
+            }
+            match self.store.get(Namespace::new(tenant, NAMESPACE), credential).await? {
+                Some(newer) => entry = newer,
+                None => return Ok(Resealed::default()),
+            }
+        }
+        Err(Error::new(ErrorKind::Conflict, format!("the rotation of credential `{credential}` is being changed by others all the time")))
+    }
+}
+
+#[async_trait]
+impl SealedElsewhere for Retirings {
+    fn name(&self) -> &'static str {
+        PURPOSE
+    }
+
+    async fn reseal(&self, vault: &Vault, tenant: &TenantId) -> Result<Resealed> {
+        let mut all = Resealed::default();
+        for (credential, entry) in self.rows(tenant).await? {
+            let one = self.move_one(vault, tenant, &credential, entry).await?;
+            all.rewrapped += one.rewrapped;
+            all.already += one.already;
+            all.unreadable.extend(one.unreadable);
+        }
+        Ok(all)
+    }
+
+    async fn held_under(&self, tenant: &TenantId) -> Result<Vec<String>> {
+        let rows = self.rows(tenant).await?;
+        let records = rows.iter().filter_map(|(_, entry)| serde_json::from_slice::<Progress>(&entry.value).ok());
+        let sealed = records.flat_map(|progress| progress.retiring).filter_map(|retiring| STANDARD.decode(retiring.sealed).ok());
+        Ok(sealed.filter_map(|sealed| Envelope::parse(&sealed).ok().map(|envelope| envelope.key_id().to_owned())).collect())
     }
 }

@@ -58,7 +58,7 @@ async fn it_is_told_once_whoever_and_however_many_meet_it() {
     }
     assert_eq!(world.vendor.sent("/token").len(), asked + 1, "one renewal, never repeated");
     let tenant = TenantId::from("acme");
-    let events = world.store.events(&tenant, EventFilter::default()).await.unwrap();
+    let events = world.opened().await.events(&tenant, EventFilter::default()).await.unwrap();
     let told: Vec<&StoredEvent> = events.iter().filter(|event| &*event.event_type == REAUTH_REQUIRED).collect();
     assert_eq!(told.len(), 1);
     let payload: serde_json::Value = serde_json::from_slice(&told[0].payload).unwrap();

@@ -143,7 +143,8 @@ async fn key(runtime: &Runtime) -> (String, Option<String>) {
 }
 
 async fn events(world: &World, event_type: &str) -> Vec<StoredEvent> {
-    let all = world.store.events(&acme(), EventFilter { event_type: Some(event_type.into()), ..EventFilter::default() }).await.unwrap();
+    let store = world.opened().await;
+    let all = store.events(&acme(), EventFilter { event_type: Some(event_type.into()), ..EventFilter::default() }).await.unwrap();
     assert!(all.iter().all(|event| !String::from_utf8_lossy(&event.payload).contains("canary")));
     all
 }

@@ -212,6 +212,11 @@ impl World {
             .transport(self.vendor.clone())
     }
 
+    /// The store as a runtime has it, where payloads can be read.
+    pub(crate) async fn opened(&self) -> Arc<dyn Store> {
+        self.builder(HubConfig::default()).await.build().await.unwrap().store().clone()
+    }
+
     /// A runtime with the connector that signs in.
     pub(crate) async fn runtime(&self, config: HubConfig) -> Runtime {
         self.builder(config).await.builtin("crm", manifest(), Hooks::new()).build().await.unwrap()
