@@ -266,7 +266,8 @@ impl Runtime {
                 limit.tenant.as_ref().is_none_or(|tenant| *tenant == connection.tenant)
                     && limit.connection.as_ref().is_none_or(|id| *id == connection.id)
             });
-            let warnings = crate::deliveries::warnings(self, &connection.tenant, connection.id.as_str()).await;
+            let mut warnings = crate::deliveries::warnings(self, &connection.tenant, connection.id.as_str()).await;
+            warnings.extend(self.subscription_warnings(&connection.tenant, connection.id.as_str()).await);
             let state = match judge(&seen, auth, breaker.as_ref(), &limits) {
                 HealthState::Ok | HealthState::Unknown if !warnings.is_empty() => HealthState::Degraded,
                 state => state,

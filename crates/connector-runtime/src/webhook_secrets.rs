@@ -12,6 +12,10 @@ use crate::{connection::Linked, runtime::Runtime};
 /// The field of a credential that proves what the vendor sends.
 pub(crate) const FIELD: &str = "webhook_secret";
 
+/// The field of a credential with the private key for content that the vendor encrypts (Graph's rich notifications), in PEM. Two are valid
+/// while a certificate is exchanged.
+const PRIVATE_KEY: &str = "webhook_private_key";
+
 /// The errand a secret is asked for on.
 const ERRAND: &str = "webhook.verify";
 
@@ -21,14 +25,17 @@ pub(crate) async fn of(runtime: &Runtime, granted: &[Arc<Linked>]) -> Result<Vec
     let mut trouble = None;
     for linked in granted {
         let mut secrets = linked.webhook_secrets.clone();
-        match runtime.subscription_secrets(&linked.connection.tenant, linked.connection.id.as_str()).await {
+        match runtime.subscription_secrets(&linked.connection).await {
             Ok(of_subscriptions) => secrets.extend(of_subscriptions),
             Err(error) => trouble = Some(error),
         }
         if let Some(name) = &linked.connection.credential {
             let cx = CallCx::new(linked.connection.clone());
             match runtime.0.credentials.get(&CredentialQuery::of(&cx, name).for_errand(ERRAND)).await {
-                Ok(credential) => secrets.extend(credential.both(FIELD)),
+                Ok(credential) => {
+                    secrets.extend(credential.both(FIELD));
+                    secrets.extend(credential.both(PRIVATE_KEY));
+                }
                 // There is none, or it was taken back: then it proves nothing.
                 Err(error) if matches!(error.kind(), ErrorKind::Config | ErrorKind::AuthExpired) => {}
                 Err(error) => trouble = Some(error),

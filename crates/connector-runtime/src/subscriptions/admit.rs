@@ -103,15 +103,14 @@ impl Runtime {
     }
 
     async fn admit(&self, event: &StoredEvent, attempt: u32) -> Result<Admitted> {
+        let spec = self.0.shared.catalogue.load().registry.get(&event.connector).map(|connector| connector.spec().clone());
+        // Most connectors have none, and then nothing is looked up.
+        let Some(spec) = spec.filter(|spec| !spec.subscriptions.is_empty()) else { return Ok(Admitted::Tell) };
+        let kinds = &spec.subscriptions;
         let rows = self.known_rows(&event.tenant, &event.connection, false).await?;
         if rows.is_empty() {
             return Ok(Admitted::Tell);
         }
-        let kinds: Vec<SubscriptionSpec> = {
-            let catalogue = self.0.shared.catalogue.load();
-            let Some(connector) = catalogue.registry.get(&event.connector) else { return Ok(Admitted::Tell) };
-            connector.spec().subscriptions.clone()
-        };
         let Ok(payload) = serde_json::from_slice::<Value>(&event.payload) else { return Ok(Admitted::Tell) };
         let of = |row: &Brief| kinds.iter().find(|kind| *kind.name == *row.kind);
         for row in rows.iter().filter(|row| of(row).is_some_and(|kind| kind.by_hand)) {

@@ -87,6 +87,8 @@ pub(crate) struct State {
     working: tokio::sync::Mutex<()>,
     rows: DashMap<(TenantId, Arc<str>), admit::Known>,
     heard: DashMap<(TenantId, String), u64>,
+    /// What was said about entries of hub.yaml that cannot be done, so that it is said once.
+    complaints: DashMap<String, String>,
     opened: DashMap<(TenantId, String), SecretString>,
     holder: String,
 }
@@ -100,6 +102,7 @@ impl State {
             working: tokio::sync::Mutex::default(),
             rows: DashMap::new(),
             heard: DashMap::new(),
+            complaints: DashMap::new(),
             opened: DashMap::new(),
             holder: uuid::Uuid::new_v4().to_string(),
         }

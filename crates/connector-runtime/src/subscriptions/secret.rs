@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use connector_core::{Error, Result, TenantId, state::Namespace};
+use connector_core::{Connection, Error, Result, TenantId, state::Namespace};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::row::{Held, KeptSecret, NAMESPACE, Row, decode};
@@ -91,11 +91,23 @@ impl Runtime {
 
     /// The secrets that notifications over a connection may prove themselves with. Read from the store each time: another hub may have made the
     /// subscription a moment ago, and its first notification may come before that hub has heard that it was made.
-    pub(crate) async fn subscription_secrets(&self, tenant: &TenantId, connection: &str) -> Result<Vec<SecretString>> {
+    pub(crate) async fn subscription_secrets(&self, connection: &Connection) -> Result<Vec<SecretString>> {
         /// Subscriptions of one connection that are looked at.
         const MOST_ROWS: usize = 1_000;
-        let now = self.wall_ms();
         let mut secrets = Vec::new();
+        let makes = self
+            .0
+            .shared
+            .catalogue
+            .load()
+            .registry
+            .get(&connection.connector)
+            .is_some_and(|connector| connector.spec().subscriptions.iter().any(|kind| kind.secret));
+        // Most connectors make none, and their deliveries must not cost a look at the store.
+        if !makes {
+            return Ok(secrets);
+        }
+        let (tenant, connection, now) = (&connection.tenant, connection.id.as_str(), self.wall_ms());
         for (_, entry) in self.0.store.scan(Namespace::new(tenant, NAMESPACE), &format!("{connection}."), None, MOST_ROWS).await? {
             let row = decode(&entry)?;
             for kept in row.secrets.iter().filter(|kept| kept.until.is_none_or(|until| until > now)) {

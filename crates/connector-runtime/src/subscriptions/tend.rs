@@ -81,7 +81,10 @@ impl Runtime {
         }
         for (entry, error) in self.plan_subscriptions().await? {
             done.failed += 1;
-            tracing::error!(%error, entry, "an entry under `subscriptions` of hub.yaml cannot be done");
+            let said = self.0.subscriptions.complaints.insert(entry.clone(), error.to_string());
+            if said.as_deref() != Some(&error.to_string()) {
+                tracing::error!(%error, entry, "an entry under `subscriptions` of hub.yaml cannot be done");
+            }
         }
         let mut states = std::collections::BTreeMap::<(String, SubscriptionState), u32>::new();
         for tenant in self.subscription_tenants() {
@@ -165,7 +168,12 @@ impl Runtime {
         }
         // Also while there is no subscription: then reading is all there is.
         if self.catch_up_is_due(&held) && (held.row.cursor.is_some() || about.kind.catch_up.is_none()) {
-            match self.catch_up(&mut held, &about, lease, done).await {
+            let found = done.found;
+            let read = match self.catch_up(&mut held, &about, lease, done).await {
+                Ok(()) if done.found > found => self.doubt(&mut held, &about, lease, done).await,
+                other => other,
+            };
+            match read {
                 Err(error) if error.kind() == ErrorKind::Conflict => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, subscription = held.row.id, "the stream of changes could not be read; it is tried again");
@@ -180,6 +188,19 @@ impl Runtime {
             None if held.row.fails > 0 && self.wall_ms() >= held.row.retry_at => self.note_success(&mut held, lease).await,
             None => Ok(()),
         }
+    }
+
+    /// Something changed and nobody told: perhaps a lost notification, perhaps the vendor has no subscription any more and did not say so.
+    async fn doubt(&self, held: &mut Held, about: &About, lease: &Lease, done: &mut SubscriptionsTended) -> Result<()> {
+        let Some(id) = held.row.vendor.as_ref().map(super::row::Granted::id_text) else { return Ok(()) };
+        if about.kind.list.is_none() || self.list_subscriptions(held, about).await?.iter().any(|one| one.id_text() == id) {
+            return Ok(());
+        }
+        held.row.retire("vanished");
+        self.save_subscription(held, Some(lease)).await?;
+        self.tell_lost(held, &id, "the vendor does not list it any more", done).await?;
+        self.ensure_subscription(held, about, lease, done).await?;
+        self.note_success(held, lease).await
     }
 
     /// Makes, confirms, renews or makes anew.

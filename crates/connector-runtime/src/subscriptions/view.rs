@@ -95,6 +95,27 @@ impl Runtime {
         self.view_subscription(held).await
     }
 
+    /// What is wrong with the subscriptions of a connection, for its health.
+    pub(crate) async fn subscription_warnings(&self, tenant: &TenantId, connection: &str) -> Vec<String> {
+        let rows = match self.subscription_rows(tenant, &format!("{connection}.")).await {
+            Ok(rows) => rows,
+            Err(error) => return vec![format!("its subscriptions cannot be looked at: {}", error.kind())],
+        };
+        rows.into_iter()
+            .filter_map(|Held { row, .. }| {
+                let why = row.last_error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+                match (row.state, &row.gap) {
+                    (SubscriptionState::Lost, _) => Some(format!("subscription `{}` is lost and not made anew yet{why}", row.id)),
+                    (SubscriptionState::Pending, _) if row.fails > 0 => Some(format!("subscription `{}` cannot be made{why}", row.id)),
+                    (_, Some(gap)) => Some(format!("subscription `{}` may have missed changes ({gap}){why}", row.id)),
+                    (SubscriptionState::Active, _) if row.fails > 0 => Some(format!("subscription `{}` cannot be renewed{why}", row.id)),
+                    (SubscriptionState::Watching, _) if row.last_error.is_some() => Some(format!("subscription `{}`{why}", row.id)),
+                    _ => None,
+                }
+            })
+            .collect()
+    }
+
     pub(super) async fn view_subscription(&self, held: Held) -> Result<SubscriptionView> {
         let last_event_at = self.last_heard(&held.tenant, &held.row.id).await?;
         let Held { tenant, row, .. } = held;

@@ -189,6 +189,8 @@ async fn a_renewal_that_fails_is_tried_until_the_end() {
         }
     }
     assert!(tries >= 10, "{tries} tries in eight hours");
+    let health = hub.runtime.health().await.into_iter().find(|health| health.connection == "msgraph").unwrap();
+    assert!(health.warnings.iter().any(|warning| warning.contains(&made.id)), "{:?}", health.warnings);
     let last = waits[waits.len() - 1] - waits[waits.len() - 2];
     assert!(last < 15 * 60_000, "the nearer the end, the shorter the wait: {last} ms");
     world.sandbox.faults().set(FaultProfile::none());
@@ -289,6 +291,25 @@ async fn a_refused_renewal_means_a_new_one_and_both_secrets_count() {
     let id = world.arrive(1);
     world.settle().await;
     assert_eq!(told(&world), [("created".to_owned(), id, false)]);
+}
+
+#[tokio::test]
+async fn one_that_vanished_without_a_word_is_missed_at_the_next_reading() {
+    let world = World::new(11).await;
+    let hub = world.running_hub().await;
+    hub.tend().await;
+    let first = hub.only().await;
+    world.sandbox.msgraph().drop_subscriptions();
+    let id = world.arrive(1);
+    world.pass(HOUR);
+    hub.tend().await;
+    world.settle().await;
+    assert_eq!(told(&world), [("created".to_owned(), id, true)]);
+    let second = hub.only().await;
+    assert_ne!(second.vendor_id, first.vendor_id);
+    assert_eq!(world.sandbox.msgraph().subscription_ids(), [second.vendor_id.unwrap()]);
+    let lost = world.book.hub.lock().unwrap().iter().filter(|(kind, _)| kind == SUBSCRIPTION_LOST).count();
+    assert_eq!(lost, 1);
 }
 
 #[tokio::test]
