@@ -106,7 +106,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     let files = raise_files();
     let room = usize::try_from(files.saturating_sub(SPARE)).unwrap_or(usize::MAX);
     let dawdlers = options.dawdlers.min(room);
-    let world = World::start(Plan { program: options.base.hub.clone(), ..Plan::default() }).await?;
+    let world = World::start(Plan { program: options.base.hub.clone(), push: true, ..Plan::default() }).await?;
     let mut verdict = Verdict::new("overload", options.base.seed);
     let operator: Arc<str> = key(&world, "operator").await?.into();
     let hub = &world.hubs[0];
@@ -184,6 +184,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     verdict.figure("dawdlers", dawdlers);
     verdict.figure("dawdling_at_once_most", most);
     verdict.figure("dawdlers_turned_away", seen.turned_away.load(Ordering::SeqCst));
+    verdict.figure("readers_that_do_not_read", options.stalled);
     verdict.figure("large_deliveries", json!(flood.answers));
     verdict.figure("large_ack_p99_ms", millis(percentile(&mut flood.waits, 0.99)));
     verdict.figure("large_ack_max_ms", millis(percentile(&mut flood.waits, 1.0)));
@@ -273,7 +274,7 @@ async fn drip(mut stream: TcpStream, at: usize, seen: &Seen) -> std::io::Result<
 
 /// A reader that asks for as much as it can and takes nothing of it.
 async fn stall(addr: SocketAddr, at: usize, key: Arc<str>, seen: Arc<Seen>) {
-    let path = ["/api/v1/events?limit=1000", "/metrics", "/api/v1/tools"][at % 3];
+    let path = ["/api/v1/events?limit=1000", "/metrics", "/api/v1/tools", "/api/v1/stream?topic=desk.*"][at % 4];
     let request = get(addr, path, Some(&key));
     while !seen.over() {
         if let Ok(mut stream) = TcpStream::connect(addr).await {

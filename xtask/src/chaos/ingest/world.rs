@@ -2,17 +2,15 @@
 //!
 //! Dropping it ends everything it started and removes the folder.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use clap::{Args, ValueEnum};
-use connector_core::state::{QueueDepth, Store};
+use connector_core::{
+    clock::{Clock as _, SystemClock, unix_seconds},
+    state::{QueueDepth, Store},
+};
 use connector_state::{PostgresState, SqliteState};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::SecretString;
@@ -56,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) hubs: usize,
     /// The section `server` of `hub.yaml`, if the case needs one.
     pub(crate) server: Option<Value>,
+    /// Each event is also pushed to subscribers, under `desk.created`.
+    pub(crate) push: bool,
     /// Where the data lies, if not in the world's own folder.
     pub(crate) data: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ impl World {
         };
         let vendor = Arc::new(Vendor { secret: random_hex(), note: random_hex() });
         std::fs::write(dir.path().join("desk.yaml"), manifest().to_string())?;
-        std::fs::write(dir.path().join("hub.yaml"), config(&effects.url(), postgres.is_some(), plan.server).to_string())?;
+        std::fs::write(dir.path().join("hub.yaml"), config(&effects.url(), postgres.is_some(), plan.server, plan.push).to_string())?;
         let master: [u8; 32] = std::array::from_fn(|_| fastrand::u8(..));
         let mut env = vec![
             ("CONNECTORS_MASTER_KEY".to_owned(), base64::engine::general_purpose::STANDARD.encode(master)),
@@ -194,7 +194,7 @@ impl Vendor {
 
     /// Its head alone.
     pub(crate) fn head(&self, to: SocketAddr, body: &str) -> Vec<u8> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = unix_seconds(SystemClock.wall());
         let signature = self.sign(&format!("{now}.{body}"));
         format!(
             "POST /api/v1/webhooks/desk/default HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\nX-Timestamp: {now}\r\nX-Signature: {signature}\r\nContent-Length: {}\r\n\r\n",
@@ -241,7 +241,11 @@ fn manifest() -> Value {
 }
 
 /// The hub: one connection, one rule. The waits are short, because a case cannot last for hours.
-fn config(effects: &str, postgres: bool, server: Option<Value>) -> Value {
+fn config(effects: &str, postgres: bool, server: Option<Value>, push: bool) -> Value {
+    let mut steps = vec![json!({ "call": "desk_record_effect", "params": { "event": "{payload.id}", "note": "{payload.note}" } })];
+    if push {
+        steps.push(json!({ "push": "desk.created", "data": { "id": "{payload.id}" } }));
+    }
     let mut config = json!({
         "manifests": ["desk.yaml"],
         "egress": { "allow_loopback": true },
@@ -251,10 +255,7 @@ fn config(effects: &str, postgres: bool, server: Option<Value>) -> Value {
                 "egress_allow": ["loopback"],
             },
         },
-        "rules": [{
-            "name": "record", "on": "desk.ticket_created",
-            "do": [{ "call": "desk_record_effect", "params": { "event": "{payload.id}", "note": "{payload.note}" } }],
-        }],
+        "rules": [{ "name": "record", "on": "desk.ticket_created", "do": steps }],
         "resilience": {
             "retry": { "base_delay_ms": 50, "max_delay_ms": 500 },
             "budget": { "percent": 50, "burst": 100 },
