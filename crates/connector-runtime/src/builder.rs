@@ -156,7 +156,8 @@ impl RuntimeBuilder {
     }
 
     /// Keeps credentials and the tokens of people's consents, and lets connections be connected while the program runs. It must lie in
-    /// the same store. Without one, tokens live in memory and nothing can be connected.
+    /// the same store. Payloads in that store are sealed under its keys from then on ([`HubConfig::seal_payloads`]). Without one, tokens live in
+    /// memory, nothing can be connected, and payloads are plain.
     pub fn vault(mut self, vault: Vault) -> Self {
         self.vault = Some(vault);
         self

@@ -14,8 +14,10 @@ use super::{SealedStore, why};
 
 /// The queue whose jobs are numbers of events.
 const EVENTS: &str = "events";
-/// A job whose data key cannot be had now is tried again after this many milliseconds.
+/// A job whose data key cannot be had now is tried again after this many milliseconds, then after twice as many, and so on up to an hour. Each
+/// claim is one of its attempts, which cannot be given back: eight of them last two hours.
 const AGAIN: u64 = 60_000;
+const MOST_DOUBLED: u32 = 6;
 
 /// What a job's payload is bound to, besides its tenant. No key is not the empty key.
 fn context<'a>(queue: &'a str, subject: &'a str, key: Option<&'a str>, workspace: &'a str) -> [&'a [u8]; 6] {
@@ -82,7 +84,8 @@ impl SealedStore {
             self.inner.bury(&job, error.clone()).await
         } else {
             tracing::warn!(job = %job.id, queue = &*job.queue, subject = job.subject, why = error.message, "a job cannot be read now and is put back");
-            let again = unix_millis(self.clock.wall()).saturating_add(AGAIN);
+            let wait = AGAIN << job.attempts.saturating_sub(1).min(MOST_DOUBLED);
+            let again = unix_millis(self.clock.wall()).saturating_add(wait);
             self.inner.retry(&job, again, error.clone()).await
         };
         match settled {

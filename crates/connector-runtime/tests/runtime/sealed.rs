@@ -318,7 +318,7 @@ async fn a_job_that_stood_somewhere_else_is_a_dead_letter_that_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_key_a_job_waits_and_nothing_is_given_up() {
+async fn without_the_key_a_job_waits_longer_each_time() {
     let place = Place::memory();
     let text = Bytes::from_static(b"{}");
     let id = place.runtime(&[1]).await.store().enqueue(job("send", None, &text)).await.unwrap().id();
@@ -326,6 +326,10 @@ async fn without_the_key_a_job_waits_and_nothing_is_given_up() {
     assert!(blind.store().claim("parcels", 10, DAY).await.unwrap().is_empty());
     let waiting = place.raw.job(&acme(), id).await.unwrap().unwrap();
     assert_eq!((waiting.state, waiting.last_error.unwrap().kind), (JobState::Pending, ErrorKind::Transient));
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert!(blind.store().claim("parcels", 10, DAY).await.unwrap().is_empty());
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert!(place.raw.claim("parcels", 10, DAY).await.unwrap().is_empty(), "two minutes the second time");
     tokio::time::advance(Duration::from_secs(61)).await;
     let claimed = place.runtime(&[1]).await.store().claim("parcels", 10, DAY).await.unwrap();
     assert_eq!((claimed.len(), &claimed[0].payload), (1, &text));
