@@ -13,7 +13,7 @@ use common::{
 };
 use connector_core::{
     ErrorKind, TenantId, WorkspaceId,
-    state::{JobError, NewEvent, NewJob},
+    state::{Condition, JobError, Namespace, NewEvent, NewJob},
 };
 use connector_hub::http::{IdKind, Needs, Place, ROUTES, Route};
 use connector_runtime::Role;
@@ -33,6 +33,7 @@ fn made_up(kind: IdKind) -> String {
         IdKind::Approval => "0".repeat(32),
         IdKind::DeadLetter | IdKind::Event => "987654".into(),
         IdKind::Key => "k000000000000".into(),
+        IdKind::Subscription => "acme-x.things.00000000".into(),
         IdKind::Ticket | IdKind::SignIn => "0".repeat(64),
     }
 }
@@ -80,6 +81,11 @@ async fn furnish(world: &World, a: &str) -> Owned {
     };
     world.store.append(vec![event]).await.unwrap();
     let event = world.store.events(&tenant, connector_core::state::EventFilter::default()).await.unwrap()[0].seq;
+    // As the hub keeps one; the connector that the matrix knows has no kind of its own.
+    let subscription = "acme-a.things.0123abcd".to_owned();
+    let row = json!({ "id": subscription, "connection": "acme-a", "connector": "acme", "kind": "things", "workspace": "default", "origin": "api" });
+    let rows = Namespace::new(&tenant, "subscriptions");
+    assert!(world.store.put(rows, &subscription, row.to_string().into(), Condition::Any, None).await.unwrap().is_stored());
     world.key("a", Role::Viewer, &["*"]).await;
     let key = world.keys.list(&tenant).await.unwrap().pop().unwrap().id;
     let link = world.post(a, "/api/v1/connect/acme", json!({ "connection": "acme-a" })).await;
@@ -97,6 +103,7 @@ async fn furnish(world: &World, a: &str) -> Owned {
             (IdKind::DeadLetter, letter.to_string()),
             (IdKind::Event, event.to_string()),
             (IdKind::Key, key),
+            (IdKind::Subscription, subscription),
             (IdKind::Ticket, ticket),
             (IdKind::SignIn, state),
         ]
@@ -109,6 +116,7 @@ fn body(route: &Route) -> Option<Value> {
     match (route.method, route.path) {
         ("POST", path) if path.ends_with("/grant") => Some(json!({ "workspaces": ["*"] })),
         ("POST", path) if path.ends_with("/rotate") => Some(json!({ "fields": { "key": "x" } })),
+        ("POST", "/api/v1/subscriptions") => Some(json!({ "kind": "things" })),
         ("POST", _) => Some(json!({})),
         _ => None,
     }
@@ -182,6 +190,7 @@ async fn no_route_tells_anothers_id_from_one_that_nobody_has() {
         format!("/api/v1/approvals/{}", owned.0[&IdKind::Approval]),
         format!("/api/v1/dlq/{}", owned.0[&IdKind::DeadLetter]),
         format!("/api/v1/events/{}", owned.0[&IdKind::Event]),
+        format!("/api/v1/subscriptions/{}", owned.0[&IdKind::Subscription]),
     ] {
         let answer = world.get(&a, &path).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);

@@ -16,6 +16,7 @@ mod queue;
 mod sandbox;
 mod scopes;
 mod serve;
+mod subscriptions;
 mod validate;
 mod vault;
 
@@ -132,6 +133,9 @@ enum Command {
     /// Events that vendors told us
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// What vendors were asked to tell us, and whether they still do
+    #[command(subcommand)]
+    Subscriptions(subscriptions::SubscriptionsCommand),
     /// Write custom connectors
     #[command(subcommand)]
     Manifest(manifest::ManifestCommand),
@@ -232,6 +236,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Audit(command) => audit::run(&setup, command, json).await,
         Command::Dlq(command) => queue::dlq(&setup, command, json).await,
         Command::Events(command) => events::run(&setup, command, json).await,
+        Command::Subscriptions(command) => subscriptions::run(&setup, command, json).await,
         Command::Manifest(command) => manifest::run(command, json),
         Command::Config(command) => config::run(&setup, command, json).await,
         Command::Completions { shell } => {

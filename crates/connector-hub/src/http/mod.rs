@@ -21,6 +21,7 @@ mod queue;
 mod routes;
 pub mod server;
 mod stream;
+mod subscriptions;
 mod tickets;
 mod tools;
 mod ws;

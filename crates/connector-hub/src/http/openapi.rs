@@ -45,8 +45,14 @@ fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "key": { "type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer ck_…`. It is bound to a tenant, workspaces and a role." },
-                "session": { "type": "apiKey", "in": "cookie", "name": "connectors_signin", "description": "The session of one sign-in, in a cookie whose name goes on with the sign-in's own." },
+                "key": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "An API key: `Authorization: Bearer ck_…`. It is bound to a tenant, workspaces and a role.",
+                },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": "connectors_signin",
+                    "description": "The session of one sign-in, in a cookie whose name goes on with the sign-in's own.",
+                },
             },
             "schemas": schemas::all(),
             "responses": {
@@ -89,9 +95,8 @@ fn operation(route: &Route, method: &str, path: &str) -> Value {
         if let Place::Query(name) = place
             && !parameters.iter().any(|known| known["in"] == "query" && known["name"] == *name)
         {
-            parameters.push(
-                json!({ "name": name, "in": "query", "required": false, "schema": { "type": "string" }, "description": id_words(*kind) }),
-            );
+            parameters
+                .push(json!({ "name": name, "in": "query", "required": false, "schema": { "type": "string" }, "description": id_words(*kind) }));
         }
     }
     let mut operation = json!({
@@ -129,7 +134,10 @@ fn responses(route: &Route, words: Option<&Words>) -> Value {
     responses.insert(status.to_owned(), good);
     if route.path == "/api/v1/tools/{tool}/execute" {
         let schema = schemas::reference("Waiting");
-        let waiting = json!({ "description": "An approval is needed, or the call waits in the queue.", "content": { "application/json": { "schema": schema } } });
+        let waiting = json!({
+            "description": "An approval is needed, or the call waits in the queue.",
+            "content": { "application/json": { "schema": schema } },
+        });
         responses.insert("202".into(), waiting);
     }
     if !matches!(route.needs, Needs::Public) {
@@ -165,6 +173,7 @@ fn id_words(kind: IdKind) -> &'static str {
         IdKind::Connection => "A connection.",
         IdKind::Credential => "A credential, by name.",
         IdKind::Approval => "An approval.",
+        IdKind::Subscription => "A subscription of a vendor.",
         IdKind::DeadLetter => "A dead letter.",
         IdKind::Event => "An event, by number.",
         IdKind::Key => "An API key, by its public id.",
@@ -231,7 +240,12 @@ mod tests {
             }
         }
         for words in WORDS {
-            assert!(ROUTES.iter().any(|route| route.method == words.method && route.path == words.path), "{} {} does not exist", words.method, words.path);
+            assert!(
+                ROUTES.iter().any(|route| route.method == words.method && route.path == words.path),
+                "{} {} does not exist",
+                words.method,
+                words.path
+            );
         }
     }
 
@@ -252,8 +266,7 @@ mod tests {
                 let parameters = operation["parameters"].as_array().unwrap();
                 let named: BTreeSet<&str> = parameters.iter().filter(|one| one["in"] == "path").map(|one| one["name"].as_str().unwrap()).collect();
                 assert_eq!(in_path, named, "{method} {path}");
-                let all: BTreeSet<(&str, &str)> =
-                    parameters.iter().map(|one| (one["in"].as_str().unwrap(), one["name"].as_str().unwrap())).collect();
+                let all: BTreeSet<(&str, &str)> = parameters.iter().map(|one| (one["in"].as_str().unwrap(), one["name"].as_str().unwrap())).collect();
                 assert_eq!(all.len(), parameters.len(), "{method} {path}: a parameter is there twice");
             }
         }

@@ -13,7 +13,8 @@ use connector_core::{Error, ErrorKind};
 use connector_runtime::Role;
 
 use super::{
-    App, approvals, audit, caller::Caller, catalogue, connect, credentials, dashboard, health, ingress, keys, oauth, openapi, problem::Problem, queue, stream, tools, ws,
+    App, approvals, audit, caller::Caller, catalogue, connect, credentials, dashboard, health, ingress, keys, oauth, openapi, problem::Problem,
+    queue, stream, subscriptions, tools, ws,
 };
 
 /// The longest request body a tool call may have, in bytes. Ingress has its own, smaller cap.
@@ -51,6 +52,8 @@ pub enum IdKind {
     Event,
     /// An API key, by its public id.
     Key,
+    /// A subscription of a vendor.
+    Subscription,
     /// A one-time ticket.
     Ticket,
     /// The state of a sign-in.
@@ -103,6 +106,7 @@ const LETTER: (IdKind, Place) = (IdKind::DeadLetter, Place::Path("id"));
 const EVENT: (IdKind, Place) = (IdKind::Event, Place::Path("seq"));
 const CREDENTIAL: (IdKind, Place) = (IdKind::Credential, Place::Path("name"));
 const APPROVAL: (IdKind, Place) = (IdKind::Approval, Place::Path("id"));
+const SUBSCRIPTION: (IdKind, Place) = (IdKind::Subscription, Place::Path("id"));
 const KEY: (IdKind, Place) = (IdKind::Key, Place::Path("id"));
 
 const fn route(method: &'static str, path: &'static str, needs: Needs, ids: &'static [(IdKind, Place)], make: fn() -> MethodRouter<App>) -> Route {
@@ -160,6 +164,11 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/api/v1/events/{seq}/replay", OPERATOR, &[EVENT], || post(queue::replay)),
     route("GET", "/api/v1/stream", VIEWER, &[], || get(stream::sse)),
     route("GET", "/api/v1/ws", VIEWER, &[], || get(ws::upgrade)),
+    route("GET", "/api/v1/subscriptions", VIEWER, &[], || get(subscriptions::list)),
+    route("POST", "/api/v1/subscriptions", ADMIN, &[IN_CONNECTION], || post(subscriptions::add)),
+    route("GET", "/api/v1/subscriptions/{id}", VIEWER, &[SUBSCRIPTION], || get(subscriptions::one)),
+    route("DELETE", "/api/v1/subscriptions/{id}", ADMIN, &[SUBSCRIPTION], || delete(subscriptions::remove)),
+    route("POST", "/api/v1/subscriptions/{id}/sync", OPERATOR, &[SUBSCRIPTION], || post(subscriptions::sync)),
     route("GET", "/api/v1/credentials", OPERATOR, &[], || get(credentials::list)),
     route("POST", "/api/v1/credentials", ADMIN, &[], || post(credentials::set)),
     route("GET", "/api/v1/credentials/{name}", OPERATOR, &[CREDENTIAL], || get(credentials::one)),

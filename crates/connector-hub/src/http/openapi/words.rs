@@ -108,11 +108,17 @@ pub(super) const WORDS: &[Words] = &[
     words("POST", "/api/v1/dlq/{id}/retry", "Queues a dead letter again, with its idempotency key.", ANY),
     words("POST", "/api/v1/dlq/{id}/discard", "Marks a dead letter as not to be done.", ANY),
     words("GET", "/api/v1/events", "Events that vendors told, oldest first.", Reply::List("Event")).asks(LISTING),
-    words("POST", "/api/v1/events/replay", "Handles the events that fit once more; what was done is not done twice.", Reply::Json("Count")).takes("Which"),
+    words("POST", "/api/v1/events/replay", "Handles the events that fit once more; what was done is not done twice.", Reply::Json("Count"))
+        .takes("Which"),
     words("GET", "/api/v1/events/{seq}", "An event.", Reply::Json("Event")).asks(PAYLOAD),
     words("POST", "/api/v1/events/{seq}/replay", "Handles an event once more; what was done is not done twice.", ANY),
-    words("GET", "/api/v1/stream", "Messages to subscribers, as server-sent events: `id` is the number, `event` the topic, `data` a Message.", Reply::Text("text/event-stream"))
-        .asks(STREAM),
+    words(
+        "GET",
+        "/api/v1/stream",
+        "Messages to subscribers, as server-sent events: `id` is the number, `event` the topic, `data` a Message.",
+        Reply::Text("text/event-stream"),
+    )
+    .asks(STREAM),
     words("GET", "/api/v1/ws", "The same messages over a WebSocket, one JSON text frame each.", Reply::Upgrade).asks(STREAM),
     words("GET", "/api/v1/credentials", "The credentials, without their secrets.", Reply::List("Anything")),
     words("POST", "/api/v1/credentials", "Keeps a credential. Its secrets go in and never come out.", Reply::Made("Anything")).takes("Credential"),
@@ -121,17 +127,25 @@ pub(super) const WORDS: &[Words] = &[
     words("POST", "/api/v1/credentials/{name}/grant", "Says which workspaces may use a credential.", ANY).takes("Grant"),
     words("POST", "/api/v1/credentials/{name}/rotate", "Replaces the secrets of a credential.", ANY).takes("Rotate"),
     words("POST", "/api/v1/credentials/{name}/validate", "Makes one harmless call over each connection that uses it.", ANY),
+    words("GET", "/api/v1/subscriptions", "Vendors' subscriptions and how they stand.", Reply::List("Anything")),
+    words("POST", "/api/v1/subscriptions", "Keeps one more alive.", ANY),
+    words("GET", "/api/v1/subscriptions/{id}", "A subscription.", ANY),
+    words("DELETE", "/api/v1/subscriptions/{id}", "Takes one down that was added here.", ANY),
+    words("POST", "/api/v1/subscriptions/{id}/sync", "Looks at it now, whatever its waits say.", ANY),
     words("GET", "/api/v1/approvals", "Writes that wait for somebody else's yes.", Reply::List("Anything")),
     words("GET", "/api/v1/approvals/{id}", "An approval.", ANY),
     words("POST", "/api/v1/approvals/{id}/approve", "Lets the exact write through, once.", ANY),
     words("POST", "/api/v1/approvals/{id}/deny", "Refuses the write.", ANY),
-    words("GET", "/api/v1/audit", "The newest records of who did what, oldest of them first.", Reply::List("Anything")).asks(&[
-        ("operation", "Only this operation's."),
-        ("limit", "At most this many, up to 1000."),
-    ]),
+    words("GET", "/api/v1/audit", "The newest records of who did what, oldest of them first.", Reply::List("Anything"))
+        .asks(&[("operation", "Only this operation's."), ("limit", "At most this many, up to 1000.")]),
     words("GET", "/api/v1/audit/verify", "Whether the record still is what was written.", ANY),
     words("GET", "/api/v1/keys", "The API keys; never the keys themselves.", Reply::List("Anything")),
     words("POST", "/api/v1/keys", "Makes an API key. It is shown in this reply and never again.", Reply::Made("Anything")).takes("KeyOrder"),
     words("DELETE", "/api/v1/keys/{id}", "Makes an API key worthless at once.", ANY),
-    words("POST", "/api/v1/webhooks/{*target}", "Takes a vendor's delivery: 2xx once it is durable. GET answers a vendor's handshake.", Reply::Text("text/plain")),
+    words(
+        "POST",
+        "/api/v1/webhooks/{*target}",
+        "Takes a vendor's delivery: 2xx once it is durable. GET answers a vendor's handshake.",
+        Reply::Text("text/plain"),
+    ),
 ];
