@@ -49,7 +49,13 @@ pub(crate) async fn note(
                 }
             }
         }
-        _ => {}
+        _ => {
+            for (tenant, connection) in runtime.0.ingress.take_recovered() {
+                if let Err(error) = runtime.0.store.delete(Namespace::new(&tenant, NAMESPACE), &connection, Condition::Any).await {
+                    tracing::warn!(%error, "that a clock is good again could not be kept; the suspicion ends by itself");
+                }
+            }
+        }
     }
 }
 

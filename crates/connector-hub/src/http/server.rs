@@ -57,8 +57,10 @@ use super::{
     problem::Problem,
 };
 
-/// Bytes a head may have: 32 KiB. The library's own limit of 100 fields stays as it is.
+/// Bytes a head may have: 32 KiB.
 pub const MOST_HEAD: usize = 32 << 10;
+/// Fields a head may have. The library's own limit for HTTP/1 is the same, and it has none for HTTP/2.
+pub const MOST_FIELDS: usize = 100;
 /// Bytes that are read of a body beyond its cap before the connection is closed: 64 KiB.
 pub const MOST_PAST: u64 = 64 << 10;
 /// Connections that are accepted above the cap, for probes and for people who decide.
@@ -477,6 +479,9 @@ async fn answer(shared: &Arc<Shared>, conn: &Arc<Conn>, request: Request<Incomin
 
 async fn route(shared: &Arc<Shared>, conn: &Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    if parts.headers.len() > MOST_FIELDS {
+        return StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response();
+    }
     let path = parts.uri.path();
     let class = Class::of(&parts.method, path);
     let callers = &shared.settings.callers;
@@ -486,7 +491,7 @@ async fn route(shared: &Arc<Shared>, conn: &Arc<Conn>, request: Request<Incoming
         if let Err(turned) = admitted {
             counter!("integration_http_refused_total", "reason" => turned.name()).increment(1);
             let client = callers.client(conn.peer.ip(), &parts.headers);
-            tracing::warn!(%client, reason = turned.name(), "a request was turned away");
+            tracing::info!(%client, reason = turned.name(), "a request was turned away");
             return Problem::with_status(Error::new(ErrorKind::Denied, turned.message()), turned.status()).into_response();
         }
     }

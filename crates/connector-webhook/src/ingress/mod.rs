@@ -168,6 +168,11 @@ impl IngressPipeline {
         self.skew.streak(tenant, connection)
     }
 
+    /// Connections whose clock was suspected and whose deliveries are on time again, each told once.
+    pub fn take_recovered(&self) -> Vec<(TenantId, Arc<str>)> {
+        self.skew.take_recovered()
+    }
+
     /// Takes one delivery. A 2xx means that its events are durable.
     pub async fn receive(&self, target: &IngressTarget<'_>, request: RawWebhook<'_>) -> IngressAnswer {
         let known = self.known.of(target.connector);

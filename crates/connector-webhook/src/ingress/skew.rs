@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -21,6 +21,9 @@ pub(super) struct Skew {
     streaks: Mutex<HashMap<(TenantId, Arc<str>), u32>>,
     /// How many there are.
     any: AtomicUsize,
+    /// Whose clock was suspected and is good again, until somebody asks.
+    recovered: Mutex<Vec<(TenantId, Arc<str>)>>,
+    any_recovered: AtomicBool,
 }
 
 impl Skew {
@@ -44,8 +47,24 @@ impl Skew {
             return;
         }
         let mut streaks = self.streaks.lock().unwrap_or_else(PoisonError::into_inner);
-        streaks.remove(&(tenant.clone(), connection.clone()));
+        let key = (tenant.clone(), connection.clone());
+        let suspected = streaks.remove(&key).is_some_and(|streak| streak >= CLOCK_SUSPECT);
         self.any.store(streaks.len(), Relaxed);
+        drop(streaks);
+        if suspected {
+            self.recovered.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+            self.any_recovered.store(true, Relaxed);
+        }
+    }
+
+    /// Whose clock is good again since the last time somebody asked.
+    pub(super) fn take_recovered(&self) -> Vec<(TenantId, Arc<str>)> {
+        if !self.any_recovered.load(Relaxed) {
+            return Vec::new();
+        }
+        let mut recovered = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any_recovered.store(false, Relaxed);
+        std::mem::take(&mut *recovered)
     }
 
     /// How many in a row so far.
