@@ -11,6 +11,9 @@ mod failpoint;
 mod fleet;
 mod ingest;
 mod kill;
+mod limiter;
+mod limiter_servers;
+mod limiter_worker;
 mod lot;
 mod overload;
 mod pg_restart;
@@ -57,6 +60,11 @@ enum Case {
     DbLocked(disk_full::Locked),
     /// The PostgreSQL server under a fleet is stopped and started again: "later" meanwhile, nothing lost or done twice
     PgRestart(pg_restart::Options),
+    /// Many processes share a vendor's limit over Redis, which is killed and started again: no rolling window is exceeded, the quota is used
+    Limiter(limiter::Options),
+    /// One process of `limiter`; started by it
+    #[command(hide = true)]
+    LimiterWorker,
     /// One process of a case; started by the cases themselves
     #[command(hide = true)]
     Worker {
@@ -84,6 +92,8 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
             Case::DiskFull(options) => disk_full::full(options).await,
             Case::DbLocked(options) => disk_full::locked(options).await,
             Case::PgRestart(options) => pg_restart::run(options).await,
+            Case::Limiter(options) => limiter::run(options).await,
+            Case::LimiterWorker => limiter_worker::run().await,
             Case::Worker { role } => worker::run(role).await,
         }
     })
