@@ -27,8 +27,13 @@ async fn world() -> World {
 }
 
 async fn push(world: &World, tenant: &str, workspace: &str, id: &str, topic: &str) -> u64 {
-    let push =
-        NewPush { id: id.into(), topic: topic.into(), workspace: WorkspaceId::from(workspace), event_type: "acme.made".into(), data: json!({ "n": id }) };
+    let push = NewPush {
+        id: id.into(),
+        topic: topic.into(),
+        workspace: WorkspaceId::from(workspace),
+        event_type: "acme.made".into(),
+        data: json!({ "n": id }),
+    };
     world.runtime.push_log().append(&TenantId::from(tenant), push).await.unwrap()
 }
 

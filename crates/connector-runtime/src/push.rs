@@ -180,10 +180,22 @@ impl PushLog {
     /// # Errors
     /// Whatever the state store reports; [`ErrorKind::Internal`] if what is there is no message.
     pub async fn after(&self, tenant: &TenantId, seq: u64, limit: usize) -> Result<Vec<Pushed>> {
-        let rows = self.0.store.scan(Namespace::new(tenant, MESSAGES), "", Some(&key(seq)), limit.max(1)).await?;
-        // One whose data key is lost is empty, and is left out: the others must come through.
-        let readable = rows.into_iter().filter(|(_, entry)| !entry.value.is_empty());
-        let found = readable.map(|(key, entry)| read(&key, &entry)).collect::<Result<Vec<_>>>()?;
+        let (limit, mut found, mut from) = (limit.max(1), Vec::new(), key(seq));
+        loop {
+            let wanted = limit - found.len();
+            let rows = self.0.store.scan(Namespace::new(tenant, MESSAGES), "", Some(&from), wanted).await?;
+            let ended = rows.len() < wanted;
+            for (key, entry) in rows {
+                // One whose data key is lost is empty, and is left out: the others must come through.
+                if !entry.value.is_empty() {
+                    found.push(read(&key, &entry)?);
+                }
+                from = key;
+            }
+            if ended || found.len() == limit {
+                break;
+            }
+        }
         if let Some(last) = found.last() {
             self.lane(tenant).saw(last.seq, self.now());
         }
@@ -253,7 +265,7 @@ impl PushLog {
                 PutOutcome::Refused(Some(claim)) => {
                     let claimed = digits(&claim.value)?;
                     match store.get(messages, &key(claimed)).await? {
-                        Some(entry) if read(&key(claimed), &entry)?.id == id => {
+                        Some(entry) if read(&key(claimed), &entry).is_ok_and(|there| there.id == id) => {
                             lane.saw(claimed, self.now());
                             return Ok(claimed);
                         }
@@ -274,7 +286,7 @@ impl PushLog {
                     lane.saw(next, self.now());
                     // Another process was asked to tell the same, and was faster.
                     if let Some(entry) = there
-                        && read(&key(next), &entry)?.id == id
+                        && read(&key(next), &entry).is_ok_and(|there| there.id == id)
                     {
                         return Ok(next);
                     }

@@ -49,7 +49,11 @@ fn place(config: &HubConfig, env: impl Fn(&str) -> Option<String> + Send + Sync 
 ///
 /// # Errors
 /// [`connector_core::ErrorKind::Config`] if an address or a token will not do. A server that does not answer is no error.
-pub(super) async fn join(builder: RuntimeBuilder, config: &HubConfig, news: Option<Arc<dyn PubSub>>) -> Result<(RuntimeBuilder, Option<&'static str>)> {
+pub(super) async fn join(
+    builder: RuntimeBuilder,
+    config: &HubConfig,
+    news: Option<Arc<dyn PubSub>>,
+) -> Result<(RuntimeBuilder, Option<&'static str>)> {
     let most = config.fleet.max_processes.unwrap_or(MOST_PROCESSES);
     Ok(match place(config, |name| std::env::var(name).ok())? {
         None => (news.into_iter().fold(builder, RuntimeBuilder::pubsub), None),
@@ -57,13 +61,13 @@ pub(super) async fn join(builder: RuntimeBuilder, config: &HubConfig, news: Opti
             let redis = Arc::new(RedisFleet::connect(&url).await?);
             // The store's own news need no second server; without them Redis carries the news too.
             let news = news.unwrap_or_else(|| redis.clone());
-            (builder.pubsub(news)/*L1*/, Some("Redis"))
+            (builder.pubsub(news).shared_limits(redis.clone(), most).shared_cache(redis), Some("Redis"))
         }
         Some(Place::Upstash { url, token }) => {
             let transport = HttpTransport::builder().egress(config.egress.policy()?).build()?;
             let upstash = Arc::new(UpstashFleet::new(Arc::new(transport), &url, &token)?);
             let builder = news.into_iter().fold(builder, RuntimeBuilder::pubsub);
-            (builder/*L2*/, Some("Upstash"))
+            (builder.shared_limits(upstash.clone(), most).shared_cache(upstash), Some("Upstash"))
         }
     })
 }
