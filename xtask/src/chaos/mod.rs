@@ -22,6 +22,7 @@ mod proxy;
 mod race;
 mod rotate;
 mod verdict;
+mod webhooks;
 mod worker;
 
 use std::process::ExitCode;
@@ -60,6 +61,8 @@ enum Case {
     DbLocked(disk_full::Locked),
     /// The PostgreSQL server under a fleet is stopped and started again: "later" meanwhile, nothing lost or done twice
     PgRestart(pg_restart::Options),
+    /// A vendor loses, doubles and reorders notifications, ends subscriptions and forgets cursors: nothing is missed, nothing is done twice
+    Webhooks(webhooks::Options),
     /// Many processes share a vendor's limit over Redis, which is killed and started again: no rolling window is exceeded, the quota is used
     Limiter(limiter::Options),
     /// One process of `limiter`; started by it
@@ -92,6 +95,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
             Case::DiskFull(options) => disk_full::full(options).await,
             Case::DbLocked(options) => disk_full::locked(options).await,
             Case::PgRestart(options) => pg_restart::run(options).await,
+            Case::Webhooks(options) => webhooks::run(options).await,
             Case::Limiter(options) => limiter::run(options).await,
             Case::LimiterWorker => limiter_worker::run().await,
             Case::Worker { role } => worker::run(role).await,
