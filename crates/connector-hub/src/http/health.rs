@@ -57,9 +57,8 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
 pub(super) async fn metrics(State(app): State<App>) -> Response {
     match app.metrics() {
         Some(handle) => {
-            if let Ok(depth) = app.runtime().store().depth("outbox").await {
-                #[allow(clippy::cast_precision_loss, reason = "queues are far below 2^52")]
-                metrics::gauge!("integration_dlq_depth").set(depth.dead as f64);
+            if let Err(error) = app.runtime().measure_dead_letters().await {
+                tracing::warn!(%error, "the dead letters could not be counted");
             }
             ([("content-type", "text/plain; version=0.0.4")], handle.render()).into_response()
         }

@@ -63,8 +63,8 @@ impl Work for AlertWork {
                 let body = outbound::envelope(&format!("alert.{}", parcel.alert.kind.as_str()), parcel.at, data).to_string();
                 match inner.forward.send(endpoint, &id, body.into()).await? {
                     Sent::Taken => Ok(()),
-                    Sent::Gone => {
-                        inner.alerts.raise(&inner.forward.gone(endpoint)?, Some(EFFECT_TTL)).await?;
+                    Sent::Gone { since } => {
+                        inner.alerts.raise(&inner.forward.gone(endpoint, since)?, Some(EFFECT_TTL)).await?;
                         Err(off(endpoint))
                     }
                     Sent::Off => Err(off(endpoint)),

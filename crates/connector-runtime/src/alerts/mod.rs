@@ -89,10 +89,14 @@ impl Alerts {
     /// # Errors
     /// Whatever the state store reports; then it may be raised again, and reaches everybody once nevertheless.
     pub(crate) async fn raise(&self, alert: &Alert, ttl: Option<std::time::Duration>) -> Result<()> {
-        if self.marks.get(&alert.tenant, &alert.key).await?.is_some() {
+        // Of several hubs that see the same, one tells it. If that one dies meanwhile, its claim lapses and the next look finds it untold.
+        if self.marks.get(&alert.tenant, &alert.key).await?.is_some() || !self.marks.claim(&alert.tenant, &alert.key).await? {
             return Ok(());
         }
-        self.tell(alert).await?;
+        if let Err(error) = self.tell(alert).await {
+            self.marks.forget(&alert.tenant, &alert.key).await?;
+            return Err(error);
+        }
         self.marks.put(&alert.tenant, &alert.key, &Mark::of(Outcome::Done), ttl).await
     }
 

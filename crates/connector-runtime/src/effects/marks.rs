@@ -15,6 +15,9 @@ const NAMESPACE: &str = "effects";
 /// idempotency record.
 const MAX_REPLY: usize = 256 * 1024;
 
+/// How long a claim holds: shorter than the lease of a job, so that the next attempt after a crash finds it lapsed.
+const CLAIM: Duration = Duration::from_secs(30);
+
 /// How far an effect got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,6 +95,17 @@ impl Marks {
         }
         let put = self.store.put(Namespace::new(tenant, NAMESPACE), key, text.into(), Condition::Any, ttl).await;
         put.map(drop).map_err(|error| passing(error, "it cannot be remembered that a step is done"))
+    }
+
+    /// Makes this caller the one who sees to `key`, for [`CLAIM`]. `false`: it is done, or another one is at it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Transient`] if the store cannot be written.
+    pub(crate) async fn claim(&self, tenant: &TenantId, key: &str) -> Result<bool> {
+        let mark =
+            serde_json::to_vec(&Mark::of(Outcome::Waiting)).map_err(|error| Error::internal("a claim cannot be written").with_source(error))?;
+        let put = self.store.put(Namespace::new(tenant, NAMESPACE), key, mark.into(), Condition::Absent, Some(CLAIM)).await;
+        put.map(|put| put.is_stored()).map_err(|error| passing(error, "it cannot be told whether something is done already"))
     }
 
     /// Forgets.

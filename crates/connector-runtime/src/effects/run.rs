@@ -150,6 +150,7 @@ impl Effects {
         let inner = &self.runtime.0;
         match effect {
             Effect::Call { tool, connection, params, key } => {
+                let params = self.fitted(&tool, params);
                 let call = RuleCall {
                     tenant: event.tenant.clone(),
                     workspace: event.workspace.clone(),
@@ -202,6 +203,18 @@ impl Effects {
             }
             CallOutcome::DryRun(_) => Err(Error::internal("a rule asked for no dry run")),
         }
+    }
+
+    /// Numbers and booleans as text where the tool takes text: vendors send ids as numbers and take them as text.
+    fn fitted(&self, tool: &str, mut params: Map<String, Value>) -> Map<String, Value> {
+        let catalogue = self.runtime.0.shared.catalogue.load();
+        let Ok((_, op)) = catalogue.registry.tool(tool) else { return params };
+        for (name, value) in params.iter_mut().filter(|(_, value)| value.is_number() || value.is_boolean()) {
+            if op.params.iter().any(|param| *param.name == **name && &*param.type_name == "string") {
+                *value = Value::String(value.to_string());
+            }
+        }
+        params
     }
 
     /// A tool of the connector that told the event goes over the connection that proved it, unless the rule says otherwise.

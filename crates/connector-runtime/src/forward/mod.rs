@@ -12,7 +12,7 @@ use bytes::Bytes;
 use connector_core::{
     Error, ErrorKind, Result, TenantId,
     clock::{Clock, unix_seconds},
-    state::{Condition, Job, Namespace, NewJob, Store, StoredEvent},
+    state::{Condition, Job, Namespace, NewJob, PutOutcome, Store, StoredEvent},
     transport::Transport,
 };
 use connector_webhook::{
@@ -31,7 +31,7 @@ use crate::{
     alerts::Alert,
     canonical,
     config::AlertOn,
-    effects::{POLL, Work, attempts},
+    effects::{EFFECT_TTL, POLL, Work, attempts},
 };
 
 /// The queue.
@@ -60,8 +60,11 @@ struct Off {
 pub(crate) enum Sent {
     /// The receiver has it.
     Taken,
-    /// The receiver asked never to be called again, and is switched off now.
-    Gone,
+    /// The receiver asked never to be called again, and is switched off.
+    Gone {
+        /// Unix seconds.
+        since: u64,
+    },
     /// The receiver was switched off before.
     Off,
 }
@@ -129,8 +132,8 @@ impl Forward {
         match self.sender.send(&receiver.cx, &receiver.endpoint, &delivery).await? {
             Delivered::Taken => Ok(Sent::Taken),
             Delivered::Gone => {
-                self.switch_off(receiver).await?;
-                Ok(Sent::Gone)
+                let since = self.switch_off(receiver).await?;
+                Ok(Sent::Gone { since })
             }
         }
     }
@@ -142,12 +145,21 @@ impl Forward {
         Ok(off.address == receiver.address)
     }
 
-    async fn switch_off(&self, receiver: &Receiver) -> Result<()> {
+    /// Switches an endpoint off. Gives since when it is, which another delivery of the same moment may have said.
+    async fn switch_off(&self, receiver: &Receiver) -> Result<u64> {
         let off = Off { address: receiver.address.clone(), since: unix_seconds(self.clock.wall()) };
         let value = serde_json::to_vec(&off).map_err(|error| Error::internal("the state of an endpoint cannot be written").with_source(error))?;
-        self.store.put(Namespace::new(&receiver.tenant, NAMESPACE), &receiver.name, value.into(), Condition::Any, None).await?;
+        let (place, value) = (Namespace::new(&receiver.tenant, NAMESPACE), Bytes::from(value));
+        if let PutOutcome::Refused(Some(entry)) = self.store.put(place, &receiver.name, value.clone(), Condition::Absent, None).await? {
+            if let Ok(known) = serde_json::from_slice::<Off>(&entry.value)
+                && known.address == receiver.address
+            {
+                return Ok(known.since);
+            }
+            self.store.put(place, &receiver.name, value, Condition::Any, None).await?;
+        }
         tracing::error!(endpoint = receiver.name, "the receiver of forwarded events answered 410 and is switched off");
-        Ok(())
+        Ok(off.since)
     }
 
     /// Switches an endpoint on again. `false`: it was not off.
@@ -172,10 +184,10 @@ impl Forward {
         }
     }
 
-    /// The alert that says that an endpoint was switched off.
-    pub(crate) fn gone(&self, endpoint: &str) -> Result<Alert> {
+    /// The alert that says that an endpoint was switched off at that time: one, however many deliveries met it.
+    pub(crate) fn gone(&self, endpoint: &str, since: u64) -> Result<Alert> {
         let receiver = self.endpoints.get(endpoint)?;
-        let since = unix_seconds(self.clock.wall()).to_string();
+        let since = since.to_string();
         let key = canonical::hex_digest(&[receiver.tenant.as_str().as_bytes(), endpoint.as_bytes(), receiver.address.as_bytes(), since.as_bytes()]);
         Ok(Alert {
             tenant: receiver.tenant.clone(),
@@ -211,7 +223,7 @@ impl Work for ForwardWork {
         metrics::counter!("integration_forwarded_total", "endpoint" => parcel.endpoint.clone(), "outcome" => outcome).increment(1);
         match sent? {
             Sent::Taken => return Ok(()),
-            Sent::Gone => self.runtime.0.alerts.raise(&forward.gone(&parcel.endpoint)?, Some(crate::effects::EFFECT_TTL)).await?,
+            Sent::Gone { since } => self.runtime.0.alerts.raise(&forward.gone(&parcel.endpoint, since)?, Some(EFFECT_TTL)).await?,
             Sent::Off => {}
         }
         let endpoint = &parcel.endpoint;

@@ -120,6 +120,14 @@ pub(crate) fn event(id: &str) -> NewEvent {
     }
 }
 
+/// Lets the paused clock leap: what polls meanwhile does so once an hour.
+pub(crate) async fn leap(hours: u64) {
+    for _ in 0..hours {
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        pass(10).await;
+    }
+}
+
 /// Lets the paused clock run.
 pub(crate) async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -154,6 +162,8 @@ impl EventHandler for Program {
 #[derive(Debug, Default)]
 pub(crate) struct Receiver {
     statuses: Mutex<Vec<u16>>,
+    /// This host answers 410.
+    gone: Mutex<Option<&'static str>>,
     taken: Mutex<Vec<(Head, Bytes)>>,
     asked: AtomicUsize,
 }
@@ -172,9 +182,9 @@ impl Receiver {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// The ids of all requests.
-    pub(crate) fn ids(&self) -> Vec<String> {
-        self.seen().iter().map(|(head, _)| head.headers["webhook-id"].to_str().unwrap().to_owned()).collect()
+    /// This host wants no more.
+    pub(crate) fn gone(&self, host: &'static str) {
+        *self.gone.lock().unwrap() = Some(host);
     }
 }
 
@@ -182,10 +192,17 @@ impl Receiver {
 impl Transport for Receiver {
     async fn send(&self, _: &CallCx, request: Request) -> Result<Response> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        let is_gone = *self.gone.lock().unwrap() == request.head.url.host_str();
         let body = request.body.collect(1 << 20).await?;
         self.taken.lock().unwrap().push((request.head, body));
         let mut statuses = self.statuses.lock().unwrap();
-        let status = if statuses.is_empty() { 204 } else { statuses.remove(0) };
+        let status = if is_gone {
+            410
+        } else if statuses.is_empty() {
+            204
+        } else {
+            statuses.remove(0)
+        };
         drop(statuses);
         Ok(http::Response::builder().status(status).body(Body::Empty).unwrap())
     }
