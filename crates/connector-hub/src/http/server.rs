@@ -234,7 +234,7 @@ impl Server {
         }
         let left: Vec<Arc<Conn>> = shared.connections().values().cloned().collect();
         tracing::warn!(connections = left.len(), "requests did not finish in time and are cut off");
-        left.iter().for_each(|conn| conn.cut.notify_one());
+        left.iter().for_each(|conn| conn.cut());
         Drained { cut: left.len() }
     }
 }
@@ -309,7 +309,7 @@ impl Shared {
             waiting.select_nth_unstable_by_key(count - 1, |(since, _)| *since);
         }
         counter!("integration_http_evicted_total").increment(count as u64);
-        waiting.iter().take(count).for_each(|(_, conn)| conn.cut.notify_one());
+        waiting.iter().take(count).for_each(|(_, conn)| conn.cut());
     }
 
     /// Cuts off those whose time is over.
@@ -318,7 +318,7 @@ impl Shared {
         let (head, idle, write) = (millis(self.settings.head), millis(self.settings.idle), millis(self.settings.write));
         let now = Instant::now();
         for conn in self.connections().values().filter(|conn| conn.is_overdue(now, head, idle, write)) {
-            conn.cut.notify_one();
+            conn.cut();
         }
     }
 
@@ -333,7 +333,7 @@ async fn serve(shared: &Arc<Shared>, conn: &Arc<Conn>, stream: TcpStream) {
     let mut phase = shared.app.phases();
     let http2 = tokio::select! {
         http2 = speaks_http2(&stream) => http2,
-        () = conn.cut.notified() => return,
+        () = conn.is_cut() => return,
         () = too_late(&mut phase) => return,
     };
     let answered = if http2 { serve_http2(shared, conn, stream, phase).await } else { serve_http1(shared, conn, stream, phase).await };
@@ -393,7 +393,7 @@ macro_rules! to_its_end {
                     told = true;
                     serving.as_mut().graceful_shutdown();
                 }
-                () = $conn.cut.notified() => break false,
+                () = $conn.is_cut() => break false,
             }
         }
     }};
@@ -450,7 +450,7 @@ async fn linger(conn: &Conn) {
     };
     tokio::select! {
         _ = tokio::time::timeout(LINGER, ended) => {}
-        () = conn.cut.notified() => {}
+        () = conn.is_cut() => {}
     }
 }
 

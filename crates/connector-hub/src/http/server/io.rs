@@ -50,8 +50,9 @@ pub(super) struct Conn {
     stopped: AtomicBool,
     /// The caller will send nothing more.
     ended: AtomicBool,
-    /// Cuts it off.
-    pub(super) cut: Notify,
+    /// It is being cut off.
+    going: AtomicBool,
+    cut: Notify,
     back: Mutex<Option<TcpStream>>,
     /// Counts the bytes that are read, those that are thrown away included.
     pub(super) received: Counter,
@@ -73,6 +74,7 @@ impl Conn {
             upgraded: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            going: AtomicBool::new(false),
             cut: Notify::new(),
             back: Mutex::new(None),
             received,
@@ -91,15 +93,26 @@ impl Conn {
         self.stopped.store(true, Relaxed);
     }
 
+    /// Cuts it off.
+    pub(super) fn cut(&self) {
+        self.going.store(true, Relaxed);
+        self.cut.notify_one();
+    }
+
+    /// Waits until it is cut off.
+    pub(super) async fn is_cut(&self) {
+        self.cut.notified().await;
+    }
+
     /// Whether something is being asked or answered.
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Relaxed) > 0 || self.upgraded.load(Relaxed)
     }
 
-    /// Since when it only waits for its caller, in milliseconds since the start; `None` while it is busy.
+    /// Since when it only waits for its caller, in milliseconds since the start; `None` while it is busy, or on its way out already.
     pub(super) fn waiting_since(&self) -> Option<u64> {
         let head = self.head_since.load(Relaxed);
-        (!self.is_busy()).then(|| if head > 0 { head } else { self.idle_since.load(Relaxed) })
+        (!self.is_busy() && !self.going.load(Relaxed)).then(|| if head > 0 { head } else { self.idle_since.load(Relaxed) })
     }
 
     /// Whether one of its times is over: for a head, without a request, for taking an answer.
