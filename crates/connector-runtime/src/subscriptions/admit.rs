@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     State,
-    catch_up::FOUND,
+    catch_up::{AFTER, FOUND},
     fill,
     row::Row,
     seen::{Change, Told, Verdict},
@@ -162,7 +162,8 @@ impl Runtime {
         let Some(key) = fill::select_text(path, payload)? else { return Ok(Admitted::Tell) };
         let version = events.version.as_deref().map(|path| fill::select_text(path, payload)).transpose()?.flatten();
         let found = event.flags.iter().any(|flag| flag == FOUND);
-        let told = Told { change, version: version.as_deref(), seq: event.seq, found, now: self.wall_ms() };
+        let after = event.flags.iter().find_map(|flag| flag.strip_prefix(AFTER)?.parse().ok());
+        let told = Told { change, version: version.as_deref(), seq: event.seq, found, after, now: self.wall_ms() };
         Ok(match self.claim_change(&event.tenant, &row.id, &key, told).await? {
             Verdict::Tell => Admitted::Tell,
             Verdict::Drop => Admitted::Drop,

@@ -28,6 +28,8 @@ use crate::{audit::Errand, runtime::Runtime};
 const ERRAND: &str = "subscription.catch_up";
 /// The flag of an event that a reading found.
 pub(super) const FOUND: &str = "catch_up";
+/// What such an event's reading knew, as a flag: the number of the event after which it looked.
+pub(super) const AFTER: &str = "after:";
 /// A stream that does not end is a fault.
 const MOST_PAGES: usize = 100_000;
 /// Records that are remembered side by side in the first reading.
@@ -204,11 +206,15 @@ impl Runtime {
                     Found::Delete { key } => (key, None),
                 };
                 let mark = self.mark(&held.tenant, &held.row.id, &key).await?;
-                let (change, version) = match found {
-                    Some(version) => (Mark::news(mark.as_ref(), version.as_deref()), version),
-                    None => (mark.is_some_and(|mark| mark.is_there()).then_some(Change::Deleted), None),
+                let Some(version) = found else {
+                    let there = mark.and_then(|mark| mark.there());
+                    return there.map_or(Ok(None), |after| self.found_event(held, source, &key, Change::Deleted, None, after, false));
                 };
-                change.map_or(Ok(None), |change| self.found_event(held, source, &key, change, version.as_deref()))
+                let Some(change) = Mark::news(mark.as_ref(), version.as_deref()) else { return Ok(None) };
+                // A version that an event carried already, of a record that counts as gone: that event's id must not swallow this one.
+                let again = change == Change::Created && mark.as_ref().zip(version.as_deref()).is_some_and(|(mark, version)| mark.knows(version));
+                let after = mark.map_or(0, |mark| mark.ended());
+                self.found_event(held, source, &key, change, version.as_deref(), after, again)
             })
             .buffered(AT_ONCE)
             .collect()
@@ -224,7 +230,8 @@ impl Runtime {
             let full = marks.len() == PAGE;
             after = marks.last().map(|(place, _)| place.clone());
             let gone = marks.into_iter().filter(|(_, mark)| mark.is_there_since_before(started) && !there.contains(&mark.key));
-            let events = gone.map(|(_, mark)| self.found_event(held, source, &mark.key, Change::Deleted, None));
+            let gone = gone.filter_map(|(_, mark)| mark.there().map(|after| (mark.key, after)));
+            let events = gone.map(|(key, after)| self.found_event(held, source, &key, Change::Deleted, None, after, false));
             let events: Vec<NewEvent> = events.filter_map(Result::transpose).collect::<Result<_>>()?;
             self.tell_found(held, events, done).await?;
             if !full {
@@ -249,7 +256,17 @@ impl Runtime {
     }
 
     /// The event of one change, as it would have come by webhook. `None`: the kind has no event for it.
-    fn found_event(&self, held: &Held, source: &Source<'_>, key: &str, change: Change, version: Option<&str>) -> Result<Option<NewEvent>> {
+    #[allow(clippy::too_many_arguments, reason = "one event, and what the reading knew")]
+    fn found_event(
+        &self,
+        held: &Held,
+        source: &Source<'_>,
+        key: &str,
+        change: Change,
+        version: Option<&str>,
+        after: u64,
+        again: bool,
+    ) -> Result<Option<NewEvent>> {
         let Some(events) = &source.about.kind.events else { return Ok(None) };
         let name = match change {
             Change::Created => events.created.as_ref().or(events.updated.as_ref()),
@@ -273,9 +290,11 @@ impl Runtime {
         }
         let payload = fill.fill_value(&source.spec.payload)?;
         let now = self.wall_ms();
-        if version.is_none() {
+        match version {
             // A record that is gone has no version: the reading stands for it.
-            fill.set("version", format!("{FOUND}-{now}"));
+            None => fill.set("version", format!("{FOUND}-{now}")),
+            Some(version) if again => fill.set("version", format!("{version}:{FOUND}-{now}")),
+            Some(_) => {}
         }
         Ok(Some(NewEvent {
             tenant: held.tenant.clone(),
@@ -285,7 +304,7 @@ impl Runtime {
             event_id: fill.fill_text(&source.spec.event_id)?,
             event_type: name.as_str().into(),
             order_key: Some(key.to_owned()),
-            flags: vec![FOUND.to_owned()],
+            flags: if change == Change::Updated { vec![FOUND.to_owned()] } else { vec![FOUND.to_owned(), format!("{AFTER}{after}")] },
             payload: payload.to_string().into(),
             digest: None,
             received_at: now,

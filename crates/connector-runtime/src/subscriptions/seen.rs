@@ -79,6 +79,9 @@ pub(super) struct Told<'a> {
     pub(super) seq: u64,
     /// A reading of the stream found it.
     pub(super) found: bool,
+    /// For what a reading found: the event that had told the creation (of an end), or the end (of a creation; 0: none), when the reading looked.
+    /// If another one has since, the reading is behind.
+    pub(super) after: Option<u64>,
     pub(super) now: u64,
 }
 
@@ -121,6 +124,7 @@ impl Mark {
                     return Verdict::TellAsUpdate;
                 }
                 match self.created {
+                    None if told.after.is_some_and(|after| after != self.gone.unwrap_or(BEFORE)) => Verdict::Drop,
                     None => {
                         self.created = Some(seq);
                         self.gone = None;
@@ -149,6 +153,9 @@ impl Mark {
                 if self.gone == Some(seq) {
                     return Verdict::Tell;
                 }
+                if told.after.is_some_and(|after| self.created != Some(after)) {
+                    return Verdict::Drop;
+                }
                 let owed = self.owed.take().is_some_and(|until| told.now < until) && !found;
                 if owed || self.gone.is_some() {
                     return Verdict::Drop;
@@ -173,8 +180,19 @@ impl Mark {
         self.created.is_some() && self.at < since
     }
 
-    pub(super) fn is_there(&self) -> bool {
-        self.created.is_some()
+    /// The event that told its creation, if it is there.
+    pub(super) fn there(&self) -> Option<u64> {
+        self.created
+    }
+
+    /// The event that told its end; 0: none did.
+    pub(super) fn ended(&self) -> u64 {
+        self.gone.unwrap_or(BEFORE)
+    }
+
+    /// Whether an event carried this version already.
+    pub(super) fn knows(&self, version: &str) -> bool {
+        self.teller(&short(version)).is_some()
     }
 }
 
@@ -240,7 +258,7 @@ mod tests {
     use super::*;
 
     fn told(change: Change, version: &str, seq: u64, found: bool) -> Told<'_> {
-        Told { change, version: (!version.is_empty()).then_some(version), seq, found, now: seq }
+        Told { change, version: (!version.is_empty()).then_some(version), seq, found, after: None, now: seq }
     }
 
     fn run(events: &[(Change, &str, u64, bool, Verdict)]) -> Mark {
@@ -291,6 +309,15 @@ mod tests {
             (Deleted, "", 4, false, Tell),
             (Created, "v3", 5, false, Tell),
         ]);
+    }
+
+    #[test]
+    fn a_reading_that_is_behind_tells_nothing() {
+        let mut mark = run(&[(Created, "v1", 1, false, Tell), (Deleted, "", 2, false, Tell), (Created, "v2", 3, false, Tell)]);
+        assert_eq!(mark.decide(Told { after: Some(1), ..told(Deleted, "", 4, true) }), Drop, "it looked before the second creation");
+        assert_eq!(mark.decide(Told { after: Some(3), ..told(Deleted, "", 5, true) }), Tell);
+        assert_eq!(mark.decide(Told { after: Some(2), ..told(Created, "v2", 6, true) }), Drop, "it looked before the second end");
+        assert_eq!(mark.decide(Told { after: Some(5), ..told(Created, "v3", 7, true) }), Tell);
     }
 
     #[test]
