@@ -13,6 +13,8 @@ use connector_manifest::{Engine, Hooks, assemble};
 pub use client::{Builder, MsGraph};
 pub use config::Config;
 pub use generated::{manifest, models, ops};
+#[cfg(feature = "rich-notifications")]
+pub use odd::rich::SigningKeys;
 pub use odd::{
     notifications::ClientState,
     threading::{ThreadKey, base_subject, thread_key},
@@ -23,6 +25,17 @@ pub const ID: &str = "msgraph";
 
 /// What Rust adds to the manifest.
 pub fn hooks() -> Hooks {
+    hooks_around(ClientState::default())
+}
+
+/// As [`hooks`], with Microsoft's signing keys for the validation tokens of rich notifications. Keep a clone and exchange the keys about once a
+/// day; without keys encrypted content stays closed.
+#[cfg(feature = "rich-notifications")]
+pub fn hooks_with(keys: SigningKeys) -> Hooks {
+    hooks_around(ClientState::default().with_signing_keys(keys))
+}
+
+fn hooks_around(notifications: ClientState) -> Hooks {
     use odd::{batch, categories, delta, large_upload, outgoing, reply_in_thread, rotate_secret, send_message, subscriptions};
     Hooks::new()
         .native("reply_in_thread", reply_in_thread::ReplyInThread)
@@ -37,7 +50,7 @@ pub fn hooks() -> Hooks {
         .native("update_messages", batch::Bulk::Update)
         .native("move_messages", batch::Bulk::Move)
         .delta(delta::MailDelta)
-        .webhook(ClientState::default())
+        .webhook(notifications)
         .rotator(rotate_secret::RotateSecret)
 }
 

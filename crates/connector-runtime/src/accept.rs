@@ -75,7 +75,9 @@ impl Runtime {
         }
         match answer.outcome {
             Outcome::Accepted | Outcome::Duplicate | Outcome::Mismatch => Ok(answer.events),
-            Outcome::Invalid | Outcome::NotJson | Outcome::TooLarge => Err(Error::invalid("the events of the connection are not readable JSON, or too many")),
+            Outcome::Invalid | Outcome::NotJson | Outcome::TooLarge => {
+                Err(Error::invalid("the events of the connection are not readable JSON, or too many"))
+            }
             other => Err(Error::new(ErrorKind::Transient, "the events of the connection could not be made durable; they must come again")
                 .with_context("outcome", other.as_str())),
         }

@@ -10,6 +10,8 @@ pub(crate) mod marker;
 pub(crate) mod notifications;
 pub(crate) mod outgoing;
 pub(crate) mod reply_in_thread;
+#[cfg(feature = "rich-notifications")]
+pub(crate) mod rich;
 pub(crate) mod rotate_secret;
 pub(crate) mod send_message;
 pub(crate) mod subscriptions;

@@ -20,7 +20,7 @@ use connector_core::{
 use serde_json::{Map, Value};
 use tokio::{
     sync::{mpsc, watch},
-    task::{AbortHandle, JoinSet},
+    task::JoinSet,
 };
 
 use crate::{Slack, odd::signature};
@@ -144,7 +144,7 @@ impl SocketMode {
     pub async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<()> {
         let (tell, mut told) = mpsc::unbounded_channel();
         let mut links: JoinSet<u64> = JoinSet::new();
-        let mut current: Option<(u64, watch::Sender<bool>, AbortHandle)> = None;
+        let mut current: Option<watch::Sender<bool>> = None;
         let (mut number, mut failures) = (0, 0);
         loop {
             let opened = tokio::select! {
@@ -156,9 +156,9 @@ impl SocketMode {
                     failures = 0;
                     number += 1;
                     let (retire, retired) = watch::channel(false);
-                    let task = links.spawn(link::serve(number, stream, self.sink.clone(), tell.clone(), retired, self.policy.silence));
+                    links.spawn(link::serve(number, stream, self.sink.clone(), tell.clone(), retired, self.policy.silence));
                     // The new one works: now the old one may end.
-                    if let Some((_, old, _)) = current.replace((number, retire, task)) {
+                    if let Some(old) = current.replace(retire) {
                         old.send_replace(true);
                     }
                 }
@@ -202,10 +202,9 @@ impl SocketMode {
             }
         }
         // What is being made durable now is finished and acknowledged; then the connection is closed.
-        if let Some((_, retire, _)) = &current {
+        if let Some(retire) = current {
             retire.send_replace(true);
         }
-        drop(current);
         while links.join_next().await.is_some() {}
         Ok(())
     }

@@ -56,10 +56,14 @@ impl Slack {
                 if unfurls.keys().any(|link| !message.text().contains(link.as_str())) {
                     return Err("cannot_unfurl_url".into());
                 }
-                message.body["attachments"] = unfurls.into_iter().map(|(link, mut shown)| {
-                    shown["from_url"] = link.into();
-                    shown
-                }).collect::<Vec<_>>().into();
+                message.body["attachments"] = unfurls
+                    .into_iter()
+                    .map(|(link, mut shown)| {
+                        shown["from_url"] = link.into();
+                        shown
+                    })
+                    .collect::<Vec<_>>()
+                    .into();
                 Ok(json!({}))
             }
             _ => Err("unknown_method".into()),

@@ -278,6 +278,11 @@ impl Slack {
     /// The names of the channels the app is in.
     pub fn own_channels(&self) -> Vec<String> {
         let store = crate::ledger::lock(&self.store);
-        store.channels.values().filter(|channel| channel.members.contains(BOT_USER) && !channel.name.is_empty()).map(|channel| channel.name.clone()).collect()
+        store
+            .channels
+            .values()
+            .filter(|channel| channel.members.contains(BOT_USER) && !channel.name.is_empty())
+            .map(|channel| channel.name.clone())
+            .collect()
     }
 }

@@ -154,7 +154,9 @@ impl Slack {
         let kind = body.get("response_type").and_then(Value::as_str).unwrap_or("ephemeral");
         let detail = json!({"text": text, "response_type": kind, "replaced": flag("replace_original"), "deleted": flag("delete_original")});
         self.shared.record(Entry::new("slack", EffectKind::ChatAnswered, ticket).detail(detail));
-        let original = |store: &mut Store| -> Option<(String, u64)> { Some((place.channel.clone(), place.message?)).filter(|(id, _)| store.channels.contains_key(id)) };
+        let original = |store: &mut Store| -> Option<(String, u64)> {
+            Some((place.channel.clone(), place.message?)).filter(|(id, _)| store.channels.contains_key(id))
+        };
         match (flag("delete_original"), flag("replace_original"), original(&mut store)) {
             (true, _, Some((id, at))) => drop(store.channels.get_mut(&id).and_then(|channel| channel.messages.remove(&at))),
             (_, true, Some((id, at))) => {

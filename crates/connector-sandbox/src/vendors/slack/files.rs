@@ -35,8 +35,17 @@ impl Slack {
                 let (id, ticket) = (format!("F0HUB{number}"), format!("ticket-{number:06}"));
                 let created = self.shared.clock.now().as_second();
                 let user = caller.user.to_owned();
-                let file =
-                    File { id: id.clone(), title: filename.clone(), name: filename, length, user, created, bytes: None, completed: false, shares: Vec::new() };
+                let file = File {
+                    id: id.clone(),
+                    title: filename.clone(),
+                    name: filename,
+                    length,
+                    user,
+                    created,
+                    bytes: None,
+                    completed: false,
+                    shares: Vec::new(),
+                };
                 store.files.insert(id.clone(), file);
                 store.uploads.insert(ticket.clone(), id.clone());
                 Ok(json!({"upload_url": format!("{}/upload/v1/{ticket}", req.base), "file_id": id}))

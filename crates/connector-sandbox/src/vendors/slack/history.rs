@@ -18,7 +18,9 @@ struct Window {
 
 impl Window {
     fn read(args: &Args) -> Result<Self, Refusal> {
-        let bound = |name: &str, code: &'static str| args.text(name).filter(|text| text != "0" && text != "now").map(|text| ts_read(&text).ok_or(code)).transpose();
+        let bound = |name: &str, code: &'static str| {
+            args.text(name).filter(|text| text != "0" && text != "now").map(|text| ts_read(&text).ok_or(code)).transpose()
+        };
         Ok(Self {
             oldest: bound("oldest", "invalid_ts_oldest")?,
             latest: bound("latest", "invalid_ts_latest")?,
@@ -46,10 +48,16 @@ pub(super) fn history(store: &Store, caller: &Caller, args: &Args, restricted: b
     let channel = readable(store, caller, args)?;
     let window = Window::read(args)?;
     let metadata = args.flag("include_all_metadata") == Some(true);
-    let before = args.text("cursor").map(|cursor| place_of(&cursor, "next_ts")?.parse::<u64>().map_err(|_| Refusal::from("invalid_cursor"))).transpose()?;
+    let before =
+        args.text("cursor").map(|cursor| place_of(&cursor, "next_ts")?.parse::<u64>().map_err(|_| Refusal::from("invalid_cursor"))).transpose()?;
     let size = limit(args, 999, restricted);
     let shows = |message: &Message| message.only_for.is_none() && (message.parent.is_none() || message.broadcast);
-    let mut found = channel.messages.iter().rev().filter(|(ts, message)| window.holds(**ts) && shows(message)).filter(|(ts, _)| before.is_none_or(|before| **ts <= before));
+    let mut found = channel
+        .messages
+        .iter()
+        .rev()
+        .filter(|(ts, message)| window.holds(**ts) && shows(message))
+        .filter(|(ts, _)| before.is_none_or(|before| **ts <= before));
     let messages: Vec<Value> = found.by_ref().take(size).map(|(ts, message)| channel.shown(*ts, message, metadata)).collect();
     let next = found.next().map(|(ts, _)| cursor("next_ts", &ts.to_string()));
     Ok(json!({"messages": messages, "has_more": next.is_some(), "pin_count": channel.pins.len(),
@@ -63,7 +71,8 @@ pub(super) fn replies(store: &Store, caller: &Caller, args: &Args, restricted: b
     let parent = message.parent.unwrap_or(asked);
     let window = Window::read(args)?;
     let metadata = args.flag("include_all_metadata") == Some(true);
-    let after = args.text("cursor").map(|cursor| place_of(&cursor, "next_ts")?.parse::<u64>().map_err(|_| Refusal::from("invalid_cursor"))).transpose()?;
+    let after =
+        args.text("cursor").map(|cursor| place_of(&cursor, "next_ts")?.parse::<u64>().map_err(|_| Refusal::from("invalid_cursor"))).transpose()?;
     let size = limit(args, 1000, restricted);
     // The parent comes first whatever the bounds are.
     let mut found = channel
@@ -100,10 +109,13 @@ pub(super) fn search(store: &Store, caller: &Caller, args: &Args) -> Outcome {
             let name = store.user(&message.user).map_or("", |user| user.name.as_str());
             let text = message.text().to_lowercase();
             if words.iter().all(|word| text.contains(word.as_str())) && from.as_ref().is_none_or(|from| from == name || *from == message.user) {
-                matches.push((*ts, json!({"iid": format!("{}-{ts}", channel.id), "team": super::TEAM, "type": "message",
+                matches.push((
+                    *ts,
+                    json!({"iid": format!("{}-{ts}", channel.id), "team": super::TEAM, "type": "message",
                     "channel": {"id": channel.id, "name": channel.name, "is_private": channel.sort != super::store::Sort::Public},
                     "user": message.user, "username": name, "ts": ts_text(*ts), "text": message.text(),
-                    "permalink": permalink(&channel.id, &ts_text(*ts)), "score": 0.9})));
+                    "permalink": permalink(&channel.id, &ts_text(*ts)), "score": 0.9}),
+                ));
             }
         }
     }

@@ -29,17 +29,34 @@ pub(super) fn tier(method: &str) -> Option<Tier> {
         "apps.connections.open" => Tier::One,
         "chat.postMessage" | "chat.meMessage" => Tier::Posting,
         "chat.postEphemeral" | "conversations.members" | "users.info" | "users.profile.get" => Tier::Four,
-        "files.getUploadURLExternal" | "files.completeUploadExternal" | "files.info" | "views.open" | "views.update" | "views.push" | "views.publish" => {
-            Tier::Four
-        }
+        "files.getUploadURLExternal"
+        | "files.completeUploadExternal"
+        | "files.info"
+        | "views.open"
+        | "views.update"
+        | "views.push"
+        | "views.publish" => Tier::Four,
         "chat.update" | "chat.delete" | "chat.scheduleMessage" | "chat.deleteScheduledMessage" | "chat.scheduledMessages.list" | "chat.unfurl" => {
             Tier::Three
         }
-        "conversations.history" | "conversations.replies" | "conversations.info" | "conversations.open" | "conversations.join"
-        | "conversations.invite" | "conversations.kick" | "conversations.leave" | "conversations.mark" => Tier::Three,
+        "conversations.history"
+        | "conversations.replies"
+        | "conversations.info"
+        | "conversations.open"
+        | "conversations.join"
+        | "conversations.invite"
+        | "conversations.kick"
+        | "conversations.leave"
+        | "conversations.mark" => Tier::Three,
         "users.conversations" | "users.lookupByEmail" | "reactions.add" | "reactions.get" | "files.list" | "team.info" => Tier::Three,
-        "conversations.list" | "conversations.create" | "conversations.archive" | "conversations.unarchive" | "conversations.rename"
-        | "conversations.close" | "conversations.setTopic" | "conversations.setPurpose" => Tier::Two,
+        "conversations.list"
+        | "conversations.create"
+        | "conversations.archive"
+        | "conversations.unarchive"
+        | "conversations.rename"
+        | "conversations.close"
+        | "conversations.setTopic"
+        | "conversations.setPurpose" => Tier::Two,
         "reactions.remove" | "reactions.list" | "search.messages" | "users.list" | "pins.add" | "pins.remove" | "pins.list" => Tier::Two,
         "bookmarks.add" | "bookmarks.list" | "bookmarks.remove" => Tier::Two,
         "auth.test" | "auth.revoke" | "chat.getPermalink" => Tier::Free,

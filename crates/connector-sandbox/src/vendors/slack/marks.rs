@@ -77,10 +77,13 @@ impl Slack {
         }
         let author = message.user.clone();
         self.shared.record(
-            Entry::new("slack", EffectKind::ChatMarked, format!("{channel}:{}", ts_text(at))).detail(json!({"reaction": name, "user": user, "added": add})),
+            Entry::new("slack", EffectKind::ChatMarked, format!("{channel}:{}", ts_text(at)))
+                .detail(json!({"reaction": name, "user": user, "added": add})),
         );
         let now = store.ts(self.shared.clock.now());
-        store.events.push(json!({"type": if add { "reaction_added" } else { "reaction_removed" }, "user": user, "reaction": name, "item_user": author,
+        store
+            .events
+            .push(json!({"type": if add { "reaction_added" } else { "reaction_removed" }, "user": user, "reaction": name, "item_user": author,
             "item": {"type": "message", "channel": channel, "ts": ts_text(at)}, "event_ts": ts_text(now)}));
         Ok(json!({}))
     }

@@ -270,7 +270,10 @@ impl Store {
 
     /// A channel the caller can see. An invisible one looks like one that does not exist.
     pub(super) fn channel(&self, id: &str, viewer: &str) -> Result<&Channel, Refusal> {
-        self.channels.get(id).filter(|channel| channel.sort == Sort::Public || channel.members.contains(viewer)).ok_or_else(|| "channel_not_found".into())
+        self.channels
+            .get(id)
+            .filter(|channel| channel.sort == Sort::Public || channel.members.contains(viewer))
+            .ok_or_else(|| "channel_not_found".into())
     }
 
     pub(super) fn channel_mut(&mut self, id: &str, viewer: &str) -> Result<&mut Channel, Refusal> {
@@ -304,7 +307,8 @@ impl Store {
             return channel.id.clone();
         }
         let number = self.next();
-        let (id, name) = if sort == Sort::Direct { (format!("D0DM{number}"), String::new()) } else { (format!("G0MP{number}"), format!("mpdm-{number}")) };
+        let (id, name) =
+            if sort == Sort::Direct { (format!("D0DM{number}"), String::new()) } else { (format!("G0MP{number}"), format!("mpdm-{number}")) };
         let mut channel = Channel::new(&id, &name, sort, BOT_USER, now.as_second());
         channel.members = members;
         self.channels.insert(id.clone(), channel);

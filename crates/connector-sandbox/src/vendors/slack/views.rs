@@ -49,7 +49,8 @@ pub(super) fn views(store: &mut Store, name: &str, args: &Args, now: Timestamp) 
         _ => return Err("unknown_method".into()),
     };
     let mut shown = view;
-    for (key, value) in [("id", json!(id)), ("team_id", json!(TEAM)), ("hash", json!(hash)), ("bot_id", json!(BOT)), ("state", json!({"values": {}}))] {
+    for (key, value) in [("id", json!(id)), ("team_id", json!(TEAM)), ("hash", json!(hash)), ("bot_id", json!(BOT)), ("state", json!({"values": {}}))]
+    {
         shown[key] = value;
     }
     if let Some(user) = args.text("user_id") {
