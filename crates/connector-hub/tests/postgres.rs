@@ -124,7 +124,10 @@ fn command(hub: &Hub, database: &Database, args: &[&str]) -> std::process::Comma
     let (user, place) = database.parts();
     let mut command = hub.command(args);
     // The hubs of a fleet share the master key.
-    command.env("CONNECTORS_MASTER_KEY", base64::engine::general_purpose::STANDARD.encode([7; 32]));
+    command.env(
+        "CONNECTORS_MASTER_KEY",
+        base64::engine::general_purpose::STANDARD.encode(std::array::from_fn::<u8, 32, _>(|at| u8::try_from(at).unwrap() * 7)),
+    );
     command.envs([("PGUSER", user), ("PGPLACE", place), ("PGSCHEMA", &database.schema), ("DESK_SECRET", SECRET)]);
     command
 }

@@ -128,7 +128,7 @@ pub(super) const WORDS: &[Words] = &[
     words("POST", "/api/v1/credentials/{name}/rotate", "Replaces the secrets of a credential.", ANY).takes("Rotate"),
     words("POST", "/api/v1/credentials/{name}/validate", "Makes one harmless call over each connection that uses it.", ANY),
     words("GET", "/api/v1/subscriptions", "Vendors' subscriptions and how they stand.", Reply::List("Anything")),
-    words("POST", "/api/v1/subscriptions", "Keeps one more alive.", ANY),
+    words("POST", "/api/v1/subscriptions", "Keeps one more alive.", ANY).takes("Anything"),
     words("GET", "/api/v1/subscriptions/{id}", "A subscription.", ANY),
     words("DELETE", "/api/v1/subscriptions/{id}", "Takes one down that was added here.", ANY),
     words("POST", "/api/v1/subscriptions/{id}/sync", "Looks at it now, whatever its waits say.", ANY),
