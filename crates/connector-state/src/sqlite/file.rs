@@ -44,11 +44,19 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
         return Err(Error::config(format!("the state file cannot use a write-ahead log here (journal mode `{mode}`); put it on a local disk")));
     }
     connection.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
+    wipe_what_is_deleted(&connection)?;
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() <= CHECK_UP_TO) {
         check(&connection)?;
     }
     schema::migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Overwrites what is deleted wherever its page is written anyway (`FAST`). Pages that become free as a whole keep their bytes until they are
+/// used again: wiping those too (`ON`) would write each of them once more, at every end of a lease and every pruning, for rows whose payloads
+/// are sealed already where the program has a vault.
+fn wipe_what_is_deleted(connection: &Connection) -> Result<()> {
+    connection.pragma_update_and_check(None, "secure_delete", "FAST", |_| Ok(())).map_err(fault)
 }
 
 /// A connection that only reads.
@@ -76,4 +84,28 @@ fn check(connection: &Connection) -> Result<()> {
     }
     Err(Error::internal("the state file is damaged; nothing was changed: restore it from a backup, or salvage it with `sqlite3 FILE .recover`")
         .with_context("check", verdict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a deleted row can still be read in the file.
+    fn is_left(path: &Path, connection: &Connection) -> bool {
+        let row = ["INSERT INTO kv (tenant, namespace, key, value, version) VALUES ('t', 'n', 'k', 'CANARY-deleted-91ab', 1)", "DELETE FROM kv"];
+        row.iter().for_each(|sql| assert_eq!(connection.execute(sql, []).unwrap(), 1));
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        fs::read(path).unwrap().windows(19).any(|window| window == b"CANARY-deleted-91ab")
+    }
+
+    #[test]
+    fn what_is_deleted_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        prepare(&path).unwrap();
+        let connection = writer(&path).unwrap();
+        assert!(!is_left(&path, &connection));
+        connection.pragma_update_and_check(None, "secure_delete", false, |_| Ok(())).unwrap();
+        assert!(is_left(&path, &connection), "the search finds what is left");
+    }
 }
