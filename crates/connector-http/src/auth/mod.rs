@@ -98,7 +98,8 @@ impl Auth {
     async fn choose(&self, cx: &CallCx) -> Result<Option<(&Scheme, Arc<Credential>)>> {
         let connection = &cx.connection;
         let said = connection.setting(AUTH_SETTING);
-        if self.schemes.is_empty() || said == Some("none") {
+        // A connection always names a credential, also where the connector has none to ask for.
+        if self.schemes.iter().all(|scheme| scheme.spec == AuthSpec::None) || said == Some("none") {
             return Ok(None);
         }
         let Some(name) = &connection.credential else {

@@ -190,6 +190,12 @@ async fn without_a_credential_an_open_api_is_called_as_it_is() {
         let (headers, used) = authorize_over(nameless(), specs, MemoryCredentials::new()).await.unwrap();
         assert_eq!((sent(&headers, "authorization"), used), ("placed before", CredentialUse::FIXED));
     }
+    // A hub's connection always names one, also where there is none to keep.
+    let named = || Connection::new("erp", "https://api.example").unwrap().with_credential("erp");
+    let (headers, used) = authorize_over(named(), json!([{ "type": "none" }]), MemoryCredentials::new()).await.unwrap();
+    assert_eq!((sent(&headers, "authorization"), used), ("placed before", CredentialUse::FIXED));
+    let error = authorize_over(named(), json!([{ "type": "bearer" }, { "type": "none" }]), MemoryCredentials::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "one that is named for a choice must be there");
 }
 
 #[tokio::test]
