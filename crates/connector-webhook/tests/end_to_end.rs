@@ -119,6 +119,6 @@ async fn every_outcome_is_counted_by_its_name() {
     bench.send(b"{}", &[]).await;
     bench.send(b"{}", &signed_at(NOW - 301, b"{}")).await;
     let counted: Vec<_> = sums.0.lock().unwrap().iter().map(|(name, count)| format!("{name} {count}")).collect();
-    let expected = ["accepted 2", "duplicate 1", "mismatch 1", "missing_proof 1", "stale 1"];
+    let expected = ["accepted 2", "duplicate 1", "mismatch 1", "missing_proof 1", "valid-signature-but-stale 1"];
     assert_eq!(counted, expected.map(|line| format!("integration_webhook_events_total crm {line}")));
 }
