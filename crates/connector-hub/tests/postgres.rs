@@ -10,13 +10,14 @@ mod common;
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Stdio},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use base64::Engine as _;
 use common::hub::{Hub, stderr, stdout};
 use connector_core::{
     ErrorKind, TenantId, WorkspaceId,
+    clock::{Clock as _, SystemClock, unix_seconds},
     state::{EventFilter, EventLog as _, JobError, JobQueue as _, NewJob},
 };
 use connector_state::{PostgresOptions, PostgresState};
@@ -173,7 +174,7 @@ async fn ask(address: &str, method: &str, path: &str, headers: &[(&str, &str)], 
 
 async fn deliver(address: &str, id: &str) -> u16 {
     let body = json!({ "id": id, "type": "ticket.created", "subject": format!("about {id}") }).to_string();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().to_string();
+    let now = unix_seconds(SystemClock.wall()).to_string();
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
     mac.update(format!("{now}.{body}").as_bytes());
     let signature = hex::encode(mac.finalize().into_bytes());
