@@ -115,6 +115,11 @@ impl Mark {
         let version = told.version.map(short);
         self.at = self.at.max(told.now);
         let known = version.as_deref().and_then(|version| self.teller(version));
+        // The version that an end was told of: this came before it and is overtaken.
+        let ended = version.as_deref().and_then(|version| self.teller(&format!("end:{version}"))).is_some();
+        if change != Change::Deleted && ended && known != Some(seq) {
+            return Verdict::Drop;
+        }
         match change {
             Change::Created => {
                 if self.created == Some(seq) {
@@ -131,11 +136,9 @@ impl Mark {
                         self.note(version, seq);
                         Verdict::Tell
                     }
-                    // Also the vendor's own word for what a reading told already, come late.
-                    Some(_) if known.is_some() || !found => {
-                        self.note(version, seq);
-                        Verdict::Drop
-                    }
+                    // Also the vendor's own word for what a reading told already, come late. If it is something else (it left and came back,
+                    // and nobody told that it left), the next reading tells the version, which is therefore not noted.
+                    Some(_) if known.is_some() || !found => Verdict::Drop,
                     Some(_) => {
                         self.note(version, seq);
                         Verdict::TellAsUpdate
@@ -156,6 +159,12 @@ impl Mark {
                 if told.after.is_some_and(|after| self.created != Some(after)) {
                     return Verdict::Drop;
                 }
+                // The same end over two of the vendor's subscriptions, one of them late. The version is the last one before the end.
+                let end = version.map(|version| format!("end:{version}"));
+                if end.as_deref().and_then(|end| self.teller(end)).is_some_and(|first| first != seq) {
+                    return Verdict::Drop;
+                }
+                self.note(end, seq);
                 let owed = self.owed.take().is_some_and(|until| told.now < until) && !found;
                 if owed || self.gone.is_some() {
                     return Verdict::Drop;
@@ -309,6 +318,22 @@ mod tests {
             (Deleted, "", 4, false, Tell),
             (Created, "v3", 5, false, Tell),
         ]);
+    }
+
+    #[test]
+    fn the_same_end_over_two_subscriptions_is_told_once() {
+        run(&[(Created, "v1", 1, false, Tell), (Deleted, "v1", 2, false, Tell), (Created, "v2", 3, false, Tell), (Deleted, "v1", 4, false, Drop)]);
+    }
+
+    #[test]
+    fn a_creation_that_its_own_end_overtook_is_not_told_after_it() {
+        run(&[(Deleted, "v1", 1, false, Tell), (Created, "v1", 2, false, Drop), (Updated, "v1", 3, false, Drop), (Created, "v2", 4, false, Tell)]);
+    }
+
+    #[test]
+    fn what_came_back_before_anybody_told_that_it_left_is_left_to_the_reading() {
+        let mark = run(&[(Created, "v1", 1, false, Tell), (Created, "v3", 2, false, Drop)]);
+        assert_eq!(Mark::news(Some(&mark), Some("v3")), Some(Updated));
     }
 
     #[test]
