@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::root;
 
-/// The tests of what drives the whole product belong to all tests; everything they need is built for the others anyway.
-const FEATURES: [&str; 2] = ["--features", "xtask/leakcheck"];
+/// What no default build has belongs to all tests: what drives the whole product, and the parts of connectors that a program asks for.
+const FEATURES: [&str; 2] = ["--features", "xtask/leakcheck,connector-slack/socket-mode,connector-msgraph/rich-notifications"];
 
 /// All tests: nextest where it is installed, cargo's own runner otherwise, then the examples in the documentation.
 pub(crate) fn test(args: &[String]) -> Result<()> {

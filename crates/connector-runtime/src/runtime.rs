@@ -218,6 +218,21 @@ impl Runtime {
         }
     }
 
+    /// The tenant that the deliveries of a webhook address are for. The address names no tenant, because a workspace belongs to one: it is the
+    /// tenant of a connection that names the workspace, then the only tenant whose connections are open to all workspaces, then the default one.
+    pub fn tenant_of_webhook(&self, connector_id: &str, workspace_id: &str) -> TenantId {
+        let catalogue = self.0.shared.catalogue.load();
+        let own = || catalogue.connections.all().filter(|linked| &*linked.connection.connector == connector_id);
+        if let Some(linked) = own().find(|linked| linked.workspaces.iter().any(|workspace| workspace == workspace_id)) {
+            return linked.connection.tenant.clone();
+        }
+        let mut open = own().filter(|linked| linked.workspaces.iter().any(|workspace| workspace == "*")).map(|linked| &linked.connection.tenant);
+        match open.next() {
+            Some(first) if open.all(|tenant| tenant == first) => first.clone(),
+            _ => TenantId::default(),
+        }
+    }
+
     /// Takes a webhook delivery. A connector, workspace or webhook that does not exist is answered 404, whatever the delivery holds.
     pub async fn receive(&self, tenant: &TenantId, connector_id: &str, workspace_id: &str, raw: RawWebhook<'_>) -> IngressAnswer {
         let unknown = || IngressAnswer::of(Outcome::NotFound);

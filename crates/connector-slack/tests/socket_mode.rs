@@ -153,7 +153,7 @@ async fn events_commands_and_presses_are_kept_and_then_acknowledged() {
     let kept = world.kept().await;
     let kinds: Vec<&str> = kept.iter().map(|event| &*event.event_type).collect();
     assert_eq!(kinds, ["message_received", "slash_command", "interaction"]);
-    assert!(kept.iter().all(|event| &*event.connection == "chat" && &*event.workspace.as_str() == "support" && event.flags.is_empty()));
+    assert!(kept.iter().all(|event| &*event.connection == "chat" && event.workspace.as_str() == "support" && event.flags.is_empty()));
     let command: Value = serde_json::from_slice(&kept[1].payload).unwrap();
     assert_eq!((command["text"].as_str(), command.get("token")), (Some("status HUB-7"), None));
     assert!(slack.acked().iter().all(|acked| acked.answer.is_null()));

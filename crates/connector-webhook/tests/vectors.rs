@@ -49,7 +49,9 @@ struct Vector {
 }
 
 /// Who checks which vector: name, scheme, signature header and prefix, writing, window.
-fn judges() -> Vec<(&'static str, Arc<dyn WebhookVerifier>, (&'static str, &'static str, Written), Option<u64>)> {
+type Judge = (&'static str, Arc<dyn WebhookVerifier>, (&'static str, &'static str, Written), Option<u64>);
+
+fn judges() -> Vec<Judge> {
     let named = |scheme: &str| schemes::verifier(&webhook(json!({ "verify": { "scheme": scheme } })), &[]).unwrap();
     let legacy = || Arc::new(HubSpotSignature::new().with_legacy());
     vec![

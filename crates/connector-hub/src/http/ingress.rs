@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
-use connector_core::{TenantId, webhook::RawWebhook};
+use connector_core::webhook::RawWebhook;
 use connector_webhook::ingress::{IngressAnswer, IngressLimits, Outcome, route::IngressRoute};
 use http_body_util::BodyExt as _;
 
@@ -43,7 +43,8 @@ where
     // Where the runtime knows its public address it uses that; a signature over the URL never depends on what a sender claims.
     let url = uri.path_and_query().map_or("/", axum::http::uri::PathAndQuery::as_str);
     let raw = RawWebhook { method, url, query, headers, body: &body };
-    answer(app.runtime().receive(&TenantId::default(), &route.connector, &route.workspace, raw).await)
+    let tenant = app.runtime().tenant_of_webhook(&route.connector, &route.workspace);
+    answer(app.runtime().receive(&tenant, &route.connector, &route.workspace, raw).await)
 }
 
 /// Reads a body up to the ingress cap and no further. One that arrived as a piece is not copied.

@@ -80,7 +80,15 @@ impl App {
     pub fn new(runtime: Runtime, metrics: Option<PrometheusHandle>, public_url: Option<Url>) -> Self {
         let keys = Keys::new(runtime.store().clone());
         let streams = stream::Streams::new(runtime.clone());
-        Self(Arc::new(Shared { runtime, keys, metrics, public_url, draining: AtomicBool::new(false), phase: watch::Sender::new(Phase::Serving), streams }))
+        Self(Arc::new(Shared {
+            runtime,
+            keys,
+            metrics,
+            public_url,
+            draining: AtomicBool::new(false),
+            phase: watch::Sender::new(Phase::Serving),
+            streams,
+        }))
     }
 
     /// Who may call.

@@ -211,11 +211,7 @@ impl Server {
                 _ = sweeps.tick() => shared.sweep(),
             }
         }
-        // Whoever is in the socket's queue is connected already and would be reset.
-        while let Some(Ok((stream, peer))) = futures_util::FutureExt::now_or_never(listener.accept()) {
-            shared.accept(stream, peer);
-        }
-        drop(listener);
+        shared.accept_the_rest(listener);
         shared.app.enter(Phase::Stopping);
         let finished = async {
             loop {
@@ -295,6 +291,21 @@ impl Shared {
         self.connections().insert(id, conn.clone());
         let open = Open(self.clone(), conn);
         tokio::spawn(async move { serve(&open.0, &open.1, stream).await });
+    }
+
+    /// Accepts whoever is in the socket's queue, and closes it: they are connected already and would be reset. Asks the socket itself, since the
+    /// runtime knows of a new connection only after it has looked for events again.
+    fn accept_the_rest(self: &Arc<Self>, listener: TcpListener) {
+        let listener = match listener.into_std() {
+            Ok(listener) => listener,
+            Err(error) => return tracing::warn!(%error, "callers in the socket's queue may be reset"),
+        };
+        while let Ok((stream, peer)) = listener.accept() {
+            match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                Ok(stream) => self.accept(stream, peer),
+                Err(error) => tracing::warn!(%error, "a caller in the socket's queue is reset"),
+            }
+        }
     }
 
     /// Cuts off some of those who only wait for their caller, the longest waiting first.

@@ -54,11 +54,7 @@ pub fn build_spec(manifest: &Arc<Manifest>, id: &str) -> ConnectorSpec {
             deletes: stream.deleted.is_some(),
         })
         .collect();
-    spec.subscriptions = manifest
-        .subscriptions
-        .iter()
-        .map(|(name, kind)| SubscriptionSpec { name: name.as_str().into(), ..kind.clone() })
-        .collect();
+    spec.subscriptions = manifest.subscriptions.iter().map(|(name, kind)| SubscriptionSpec { name: name.as_str().into(), ..kind.clone() }).collect();
     spec.status = manifest.status;
     spec
 }

@@ -307,7 +307,7 @@ fn take(list: &Mutex<Told>) -> Option<Told> {
     if list.as_ref().is_some_and(HashSet::is_empty) {
         return None;
     }
-    Some(std::mem::replace(&mut *list, Some(HashSet::new())))
+    Some(list.replace(HashSet::new()))
 }
 
 fn give_back(list: Option<&Mutex<Told>>, told: Told) {

@@ -18,10 +18,10 @@ use connector_webhook::rules::RuleConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-pub use fleet::{FleetConfig, UpstashConfig};
-pub use server::ServerConfig;
 pub(crate) use effects::ALL_TENANTS;
 pub use effects::{AlertConfig, AlertOn, AlertTo, EndpointConfig};
+pub use fleet::{FleetConfig, UpstashConfig};
+pub use server::ServerConfig;
 pub(crate) use substitute::{Env, Substitution};
 
 use crate::subscriptions::SubscriptionConfig;
@@ -264,6 +264,18 @@ impl HubConfig {
     /// The problems [`HubConfig::check`] reports, each with the path of its key.
     fn problems(&self) -> Vec<(String, String)> {
         let mut found = self.vault.as_ref().map(VaultConfig::problems).unwrap_or_default();
+        let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+        for (id, connection) in &self.connections {
+            let tenant = connection.tenant.as_deref().unwrap_or("default");
+            for workspace in connection.workspaces.iter().filter(|workspace| *workspace != "*") {
+                let owner = *owners.entry(workspace).or_insert(tenant);
+                if owner != tenant {
+                    let message =
+                        format!("the workspace `{workspace}` belongs to the tenant `{owner}` and cannot belong to `{tenant}`, too; rename one");
+                    found.push((format!("connections.{id}.workspaces"), message));
+                }
+            }
+        }
         found.extend(self.server.problems());
         found.extend(self.fleet.problems());
         found.extend(effects::problems(self));

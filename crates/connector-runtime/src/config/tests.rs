@@ -136,3 +136,15 @@ connections:
     assert!(shown.contains("hub.yaml:3:11") && shown.contains("hub.yaml:7:14") && shown.contains("hub.yaml:9:42"), "{shown}");
     assert!(shown.contains("there is no secret store `fiels`") && !shown.contains("s3cret"), "{shown}");
 }
+
+#[test]
+fn a_workspace_belongs_to_one_tenant() {
+    let hub = |other: &str| {
+        format!(
+            "connections:\n  one: {{ connector: x, tenant: acme, workspaces: [sales] }}\n  two: {{ connector: x, tenant: {other}, workspaces: [sales, \"*\"] }}\n"
+        )
+    };
+    HubConfig::parse("hub.yaml", &hub("acme")).unwrap().check().unwrap();
+    let error = HubConfig::parse("hub.yaml", &hub("globex")).unwrap().check().unwrap_err().to_string();
+    assert!(error.contains("connections.two.workspaces") && error.contains("belongs to the tenant `acme`"), "{error}");
+}

@@ -10,8 +10,9 @@ use serde_json::{Map, Value};
 use super::{EFFECT_TTL, Mark, Outcome};
 use crate::{CallOutcome, CallRequest, Role, Runtime, alerts::Alert, config::AlertOn, events::HUB, push::NewPush, stats::one};
 
-/// How long one call of a rule may take, with its retries: an event has less than a minute for all of them, and goes on where it stopped.
-const CALL_TIME: Duration = Duration::from_secs(30);
+/// How long one call of a rule may take, with its retries: an event has less than a minute for all of them, and goes on where it stopped. A call
+/// that ended with its process counts as under way for this long and a minute more, which should not outlast the second wait of the schedule.
+const CALL_TIME: Duration = Duration::from_secs(20);
 /// When to look again for a reply that is waited for.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// When to try again after a fault of our own, such as a full disk.

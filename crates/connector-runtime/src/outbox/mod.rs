@@ -109,13 +109,7 @@ fn plan(op: &OpSpec, error: &Error, may_queue: bool) -> Plan {
 }
 
 impl Outbox {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        rng: Arc<dyn Rng>,
-        counters: Arc<Counters>,
-        dead: Arc<dyn DeadLetters>,
-    ) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, counters: Arc<Counters>, dead: Arc<dyn DeadLetters>) -> Self {
         let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 8, lease: Duration::from_secs(360), ..DispatchPolicy::default() };
         Self { store, clock, rng, counters, policy, waker: Notify::new(), dead }
     }

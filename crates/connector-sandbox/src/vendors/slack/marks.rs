@@ -5,7 +5,7 @@ use super::chat::{found, permalink};
 use super::store::{Store, page, ts_text};
 use super::{Caller, Outcome, Slack};
 use crate::ledger::{EffectKind, Entry};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Different reactions on one message.
 const MOST_REACTIONS: usize = 23;
@@ -127,7 +127,7 @@ impl Slack {
             "remove" => {
                 let id = args.need("bookmark_id")?;
                 let before = place.bookmarks.len();
-                place.bookmarks.retain(|bookmark| bookmark["id"] != Value::from(id.as_str()));
+                place.bookmarks.retain(|bookmark| bookmark["id"].as_str() != Some(id.as_str()));
                 if place.bookmarks.len() == before { Err("not_found".into()) } else { Ok(json!({})) }
             }
             _ => Err("unknown_method".into()),
