@@ -134,6 +134,19 @@ impl Setup {
         Ok(opened.pubsub.into_iter().fold(builder, RuntimeBuilder::pubsub).build().await?)
     }
 
+    /// The same for lists: whoever has lost the master key still sees what is there, though not what is in it.
+    pub(crate) async fn looking(&self) -> Result<Runtime> {
+        match self.reading().await {
+            Ok(runtime) => Ok(runtime),
+            // What has nothing to do with the vault is found again here and told.
+            Err(error) => {
+                let runtime = self.bare().await?;
+                eprintln!("warning: what is sealed cannot be looked into: {error}");
+                Ok(runtime)
+            }
+        }
+    }
+
     /// A runtime that keeps nothing, for commands that only look.
     pub(crate) async fn transient(&self) -> Result<Runtime> {
         Ok(self.builder()?.store(Arc::new(MemoryState::default())).build().await?)

@@ -48,7 +48,7 @@ pub(crate) enum EventsCommand {
 }
 
 pub(super) async fn run(setup: &Setup, command: EventsCommand, as_json: bool) -> Result<ExitCode> {
-    let runtime = setup.reading().await?;
+    let runtime = if matches!(command, EventsCommand::List { .. }) { setup.looking().await? } else { setup.reading().await? };
     let tenant = setup.tenant()?;
     let actor = person();
     match command {

@@ -89,7 +89,7 @@ pub(crate) struct Which {
 }
 
 pub(super) async fn dlq(setup: &Setup, command: DlqCommand, as_json: bool) -> Result<ExitCode> {
-    let runtime = setup.reading().await?;
+    let runtime = if matches!(command, DlqCommand::List { .. }) { setup.looking().await? } else { setup.reading().await? };
     let tenant = setup.tenant()?;
     match command {
         DlqCommand::List { filter, queue, state, limit } => {
