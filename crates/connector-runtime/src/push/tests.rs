@@ -1,3 +1,5 @@
+//! The log of messages to subscribers: numbers, repeats, gaps, several writers.
+
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::collections::BTreeSet;

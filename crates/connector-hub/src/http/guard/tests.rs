@@ -1,3 +1,5 @@
+//! Framing that two parsers could read differently, byte by byte and in every split.
+
 use proptest::prelude::*;
 
 use super::*;
