@@ -146,5 +146,5 @@ fn a_workspace_belongs_to_one_tenant() {
     };
     HubConfig::parse("hub.yaml", &hub("acme")).unwrap().check().unwrap();
     let error = wrong(&hub("globex"));
-    assert!(error.contains("workspaces") && error.contains("belongs to the tenant `acme`"), "{error}");
+    assert!(error.contains("hub.yaml:3:40") && error.contains("belongs to the tenant `acme`"), "{error}");
 }
