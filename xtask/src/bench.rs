@@ -32,13 +32,20 @@ struct Figure {
 }
 
 /// The benches that print figures: crate and bench target.
-const BENCHES: [(&str, &str); 1] = [("connectors", "figures")];
+const BENCHES: [(&str, &str); 2] = [("connectors", "figures"), ("connector-hub", INGRESS)];
+/// The one that is asked for by its own name and takes options of its own.
+const INGRESS: &str = "ingress";
 
-pub(crate) fn run(json: bool, filter: Option<&str>) -> Result<()> {
+pub(crate) fn run(json: bool, filter: Option<&str>, options: &[String]) -> Result<()> {
+    let wants_ingress = filter == Some(INGRESS);
+    if !options.is_empty() && !wants_ingress {
+        bail!("only `bench {INGRESS}` takes options: `bench {INGRESS} --rps 1000 --secs 60 --assert p99=100ms,max=1s`");
+    }
     let mut figures = Vec::new();
-    for (package, bench) in BENCHES {
+    for (package, bench) in BENCHES.iter().filter(|(_, bench)| filter.is_none() || (*bench == INGRESS) == wants_ingress) {
         let mut command = Command::new("cargo");
-        command.args(["bench", "--locked", "--package", package, "--all-features", "--bench", bench, "--"]).args(filter);
+        command.args(["bench", "--locked", "--package", package, "--all-features", "--bench", bench, "--"]);
+        command.args(filter.filter(|_| !wants_ingress)).args(options);
         let output = command.current_dir(root()).stderr(Stdio::inherit()).output().context("starting cargo bench")?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             match line.strip_prefix("BENCH ") {

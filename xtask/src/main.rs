@@ -66,6 +66,9 @@ enum Command {
         json: bool,
         /// Only benches whose name contains this
         filter: Option<String>,
+        /// Options of `bench ingress`: `--rps N --secs S --store Sqlite --assert p99=100ms,max=1s`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
     },
     /// Break things on purpose and check a promise; ends with one JSON line, exit code 1 on a breach
     #[command(disable_help_flag = true)]
@@ -102,7 +105,7 @@ fn main() -> ExitCode {
         Command::Test { args } => done(run::test(&args)),
         Command::Ci => done(run::ci()),
         Command::Tidy => done(tidy::run()),
-        Command::Bench { json, filter } => done(bench::run(json, filter.as_deref())),
+        Command::Bench { json, filter, options } => done(bench::run(json, filter.as_deref(), &options)),
     };
     match result {
         Ok(code) => code,
