@@ -28,6 +28,8 @@ pub(crate) fn auth(_: &mut SchemaGenerator) -> Schema {
             "secret_env": { "type": "string" }, "also": also,
         }),
     ));
+    let of = json_schema!({ "type": "array", "minItems": 2, "items": { "anyOf": ways.clone() } });
+    ways.push(way("all", &["of"], json_schema!({ "of": of, "label": { "type": "string" } })));
     ways.push(way("none", &[], json_schema!({})));
     let mut either = ways.clone();
     either.push(json_schema!({ "type": "array", "items": { "anyOf": ways } }));

@@ -55,6 +55,15 @@ pub enum AuthSpec {
     OAuth2(Box<OAuth2Spec>),
     /// A signature over each request with a shared key. Credential field: `secret`, and `key_id` where the spec names a header for it.
     Hmac(HmacSpec),
+    /// Several at once, for vendors that want more than one proof (an API key of the program and a token of the user). Their fields and their
+    /// headers must differ. None of them may be OAuth 2.0.
+    All {
+        /// The ways that are used together.
+        of: Vec<AuthSpec>,
+        /// What the vendor calls it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
+    },
     /// Nothing is sent.
     None,
 }
@@ -334,6 +343,7 @@ impl AuthSpec {
             Self::Basic { .. } => "basic",
             Self::OAuth2(_) => "oauth2",
             Self::Hmac(_) => "hmac",
+            Self::All { .. } => "all",
             Self::None => "none",
         }
     }
@@ -341,7 +351,7 @@ impl AuthSpec {
     /// What to call it in documentation.
     pub fn label(&self) -> String {
         let label = match self {
-            Self::Bearer { label, .. } | Self::ApiKey { label, .. } | Self::Basic { label, .. } => label.clone(),
+            Self::Bearer { label, .. } | Self::ApiKey { label, .. } | Self::Basic { label, .. } | Self::All { label, .. } => label.clone(),
             Self::OAuth2(oauth2) => oauth2.label.clone(),
             Self::Hmac(_) | Self::None => None,
         };
@@ -356,6 +366,7 @@ impl AuthSpec {
                 OAuth2Flow::JwtBearer => "OAuth 2.0 JWT bearer".into(),
             },
             Self::Hmac(hmac) => format!("HMAC-SHA256 signature in `{}`", hmac.header),
+            Self::All { of, .. } => of.iter().map(Self::label).collect::<Vec<_>>().join(" and "),
             Self::None => "none".into(),
         })
     }
@@ -398,6 +409,7 @@ impl AuthSpec {
                 }
                 fields
             }
+            Self::All { of, .. } => of.iter().flat_map(Self::fields).collect(),
             Self::None => Vec::new(),
         }
     }

@@ -78,6 +78,7 @@ enum Method {
     OAuth2(ClientCredentials),
     Consent(Consents),
     Hmac(Box<Hmac>, Option<Box<Scheme>>),
+    All(Vec<Scheme>),
     None,
 }
 
@@ -215,6 +216,7 @@ impl Scheme {
                 let also = hmac.also.as_ref().map(|also| Box::new(Self::new(also, deps, overlap)));
                 Method::Hmac(Box::new(signer), also)
             }),
+            AuthSpec::All { of, .. } => Ok(Method::All(of.iter().map(|one| Self::new(one, deps, overlap)).collect())),
             AuthSpec::None => Ok(Method::None),
             other => Err(Error::unsupported(format!("{} is not known here; store a credential for another scheme", other.label()))),
         };
@@ -247,6 +249,7 @@ impl Scheme {
         match &self.method {
             Ok(Method::Bearer(_) | Method::ApiKey(_) | Method::Basic | Method::Hmac(_, None)) => true,
             Ok(Method::Hmac(_, Some(also))) => also.is_fixed(),
+            Ok(Method::All(all)) => all.iter().all(Self::is_fixed),
             _ => false,
         }
     }
@@ -283,6 +286,11 @@ impl Scheme {
                 signer.headers(credential, name, head, body, headers)?;
                 if let Some(also) = also {
                     return Box::pin(also.prepare(cx, credential, head, body, headers)).await;
+                }
+            }
+            Method::All(all) => {
+                for one in all {
+                    Box::pin(one.prepare(cx, credential, head, body, headers)).await?;
                 }
             }
             Method::None => return Ok(CredentialUse::FIXED),

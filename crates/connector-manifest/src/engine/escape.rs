@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The rules by name, as `escape:` of a parameter names them.
-pub(crate) const RULES: [&str; 4] = ["odata_string", "kql", "sysparm", "soql_string"];
+pub(crate) const RULES: [&str; 5] = ["odata_string", "kql", "sysparm", "soql_string", "oql_string"];
 
 /// Applies a rule. Unknown rules are refused when the manifest is compiled.
 pub fn apply(rule: &str, text: &str) -> String {
@@ -14,6 +14,8 @@ pub fn apply(rule: &str, text: &str) -> String {
         "kql" => text.replace('"', " "),
         // ServiceNow encoded queries separate clauses with `^`; doubling it is unverified, so it is dropped with line breaks.
         "sysparm" => text.replace(['^', '\r', '\n'], " "),
+        // iTop's OQL: inside single quotes a backslash escapes itself and the quote (unverified); a line break is never needed.
+        "oql_string" => text.replace(['\r', '\n'], " ").replace('\\', "\\\\").replace('\'', "\\'"),
         "soql_string" => text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
             match c {
                 '\\' | '\'' | '"' => escaped.extend(['\\', c]),
@@ -57,6 +59,7 @@ mod tests {
         assert_eq!(segment(".."), None);
         assert_eq!(query("a&b=c d+e"), "a%26b%3Dc%20d%2Be");
         assert_eq!(apply("odata_string", "O'Hara' or 1 eq 1"), "O''Hara'' or 1 eq 1");
+        assert_eq!(apply("oql_string", "x' OR 1=1 \\"), "x\\' OR 1=1 \\\\");
         assert_eq!(apply("soql_string", "' OR '1'='1\\"), "\\' OR \\'1\\'=\\'1\\\\");
     }
 }

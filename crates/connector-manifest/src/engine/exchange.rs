@@ -86,6 +86,38 @@ impl Engine {
         let rendered = Rendered { head: request.head, body };
         self.exchange(cx, || Ok(rendered.clone())).await
     }
+
+    /// Sends a request of a vendor that wants the credential where no header is: in a form, in JSON, or exchanged for a session. `place` is
+    /// given what authentication would have put into headers and puts it where it belongs. Nothing else of it is sent.
+    ///
+    /// # Errors
+    /// As [`Engine::send_raw`], and what `place` reports.
+    pub async fn send_placed(
+        &self,
+        cx: &CallCx,
+        head: Head,
+        place: impl Fn(&HeaderMap, &mut Head) -> Result<Bytes> + Send + Sync,
+    ) -> Result<RawReply> {
+        if head.url.origin() != cx.connection.base_url.origin() {
+            return Err(Error::new(connector_core::ErrorKind::Denied, "the credential of a connection is never sent to another host")
+                .with_context("host", head.url.host_str().unwrap_or_default()));
+        }
+        let mut again = true;
+        loop {
+            let mut proof = Head { method: head.method.clone(), url: head.url.clone(), headers: HeaderMap::new() };
+            let used = self.auth.authorize(cx, &mut proof, &Bytes::new()).await?;
+            let mut placed = head.clone();
+            let body = place(&proof.headers, &mut placed)?;
+            let mut reply = self.send_once(cx, placed, body).await?;
+            if reply.status == 401 && again && self.auth.rejected(cx, &used).await? {
+                again = false;
+                continue;
+            }
+            // The credential may be anywhere in the answer, and a vendor that fails inside a 200 may quote it there too.
+            proof.headers.values().filter(|value| value.is_sensitive()).flat_map(secrets).for_each(|secret| forget(&mut reply, &secret));
+            return Ok(reply);
+        }
+    }
 }
 
 /// The shortest credential that can be told from ordinary text.

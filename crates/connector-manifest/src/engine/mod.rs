@@ -408,6 +408,7 @@ fn auth_headers(auth: &connector_core::spec::AuthSpec) -> Vec<String> {
         AuthSpec::Hmac(hmac) => {
             hmac.also.as_deref().map(auth_headers).unwrap_or_default().into_iter().chain([hmac.header.to_ascii_lowercase()]).collect()
         }
+        AuthSpec::All { of, .. } => of.iter().flat_map(auth_headers).collect(),
         AuthSpec::None => Vec::new(),
         _ => vec!["authorization".into()],
     }

@@ -62,7 +62,26 @@ fn one(check: &mut Check<'_>, key: &str, way: &AuthSpec) {
         AuthSpec::ApiKey { header, .. } => check.header(child(key, "header"), header),
         AuthSpec::OAuth2(oauth2) => self::oauth2(check, key, oauth2),
         AuthSpec::Hmac(hmac) => self::hmac(check, key, hmac),
+        AuthSpec::All { of, .. } => self::all(check, key, of),
         _ => {}
+    }
+}
+
+/// Ways that are used together must not want the same field or fill the same header.
+fn all(check: &mut Check<'_>, key: &str, of: &[AuthSpec]) {
+    let mut fields = Vec::new();
+    for (at, way) in of.iter().enumerate() {
+        let key = item(&child(key, "of"), at);
+        if matches!(way, AuthSpec::OAuth2(_) | AuthSpec::All { .. } | AuthSpec::None) {
+            check.error(&key, format!("`{}` cannot be one of several; accepted: bearer, api_key, basic, hmac", way.kind()));
+        }
+        for (field, _) in way.fields() {
+            if fields.contains(&field) {
+                check.error(&key, format!("two ways take the field `{field}` of the credential; choose ways with different fields"));
+            }
+            fields.push(field);
+        }
+        one(check, &key, way);
     }
 }
 
