@@ -53,3 +53,9 @@ impl Client {
         self.connector.call(&self.cx, OpCall::new(operation, args)).await
     }
 }
+
+impl From<&Client> for Client {
+    fn from(client: &Client) -> Self {
+        client.clone()
+    }
+}

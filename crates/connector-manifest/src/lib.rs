@@ -7,6 +7,8 @@ mod shape;
 mod sources;
 mod starter;
 mod subscription_schema;
+mod views_reply;
+mod views_schema;
 mod yaml;
 
 mod assemble;
@@ -24,6 +26,7 @@ pub mod sheet;
 pub mod spec;
 pub mod template;
 pub mod validate;
+pub mod views;
 
 pub use assemble::{assemble, open};
 pub use client::{ClientBuilder, MakePorts, process_env};

@@ -5,7 +5,7 @@
 use crate::yaml::{Content, Entry, Fault, Node, Place};
 
 /// What a part may hold.
-pub(crate) const PART_KEYS: [&str; 7] = ["tools", "models", "events", "streams", "subscriptions", "limits", "errors"];
+pub(crate) const PART_KEYS: [&str; 8] = ["tools", "models", "events", "streams", "subscriptions", "views", "limits", "errors"];
 
 /// Merges trees. `files` are the names that messages use.
 pub(crate) fn merge(mut trees: Vec<Node>, files: &[String]) -> Result<Node, Vec<Fault>> {
@@ -71,7 +71,7 @@ fn add(into: &mut Node, entry: Entry, files: &[String], faults: &mut Vec<Fault>)
         entries.push(entry);
         return;
     };
-    let container = matches!(entry.key.as_str(), "models" | "events" | "streams" | "subscriptions" | "limits" | "errors");
+    let container = matches!(entry.key.as_str(), "models" | "events" | "streams" | "subscriptions" | "views" | "limits" | "errors");
     match (&mut known.value.content, entry.value.content) {
         (Content::Sequence(items), Content::Sequence(more)) => items.extend(more),
         (Content::Mapping(_), Content::Mapping(more)) if container => {

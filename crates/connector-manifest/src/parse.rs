@@ -36,7 +36,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed, Diagnostics> {
 }
 
 /// Reads the files of one connector: a head with `connector` and `name`, and parts that only add `tools`, `models`, `events`,
-/// `streams`, `subscriptions`, `limits` and rows to `errors.table`.
+/// `streams`, `subscriptions`, `views`, `limits` and rows to `errors.table`.
 ///
 /// # Errors
 /// All independent errors of all files, each with its place; the same thing declared in two files names both.

@@ -118,7 +118,7 @@ impl fmt::Display for Path {
     }
 }
 
-fn one<'v>(value: &'v Value, step: &Step) -> Option<&'v Value> {
+pub(crate) fn one<'v>(value: &'v Value, step: &Step) -> Option<&'v Value> {
     match step {
         Step::Key(key) => value.get(&**key),
         Step::Index(index) => value.get(index),
@@ -126,7 +126,7 @@ fn one<'v>(value: &'v Value, step: &Step) -> Option<&'v Value> {
     }
 }
 
-fn collect<'v>(value: &'v Value, steps: &[Step], found: &mut Vec<&'v Value>) {
+pub(crate) fn collect<'v>(value: &'v Value, steps: &[Step], found: &mut Vec<&'v Value>) {
     match steps.split_first() {
         None if value.is_null() => {}
         None => found.push(value),

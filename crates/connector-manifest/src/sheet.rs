@@ -34,12 +34,32 @@ fn sections(out: &mut String, spec: &ConnectorSpec) -> std::fmt::Result {
         writeln!(out)?;
     }
     subscriptions(out, spec)?;
+    views(out, spec)?;
     writeln!(out, "### Code location\n")?;
     writeln!(
         out,
         "- Manifest: `crates/connector-{}/manifest/`\n- Hooks: `crates/connector-{}/src/odd/`\n- Typed operations: `crates/connector-{}/src/generated/ops.rs`\n- Tests: `crates/connector-{}/tests/`",
         spec.id, spec.id, spec.id, spec.id
     )
+}
+
+/// Which capability views it fulfils, and by which operations.
+fn views(out: &mut String, spec: &ConnectorSpec) -> std::fmt::Result {
+    if spec.views.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "### Fulfils views\n\n| view's tool | done by | not done |\n|---|---|---|")?;
+    for (id, fulfils) in &spec.views {
+        let Some(view) = connector_core::spec::views::view(id) else { continue };
+        let missing: Vec<String> =
+            view.operations.iter().filter(|op| !fulfils.operations.contains_key(op.name)).map(|op| format!("`{}`", view.tool(op))).collect();
+        let mut missing = Some(if missing.is_empty() { "–".to_owned() } else { missing.join(", ") });
+        for op in view.operations {
+            let Some(call) = fulfils.operations.get(op.name) else { continue };
+            writeln!(out, "| `{}` | `{}` | {} |", view.tool(op), call.call, missing.take().unwrap_or_default())?;
+        }
+    }
+    writeln!(out)
 }
 
 /// Which subscriptions there are and how they stay alive.

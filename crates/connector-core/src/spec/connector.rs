@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{AuthSpec, EventSpec, LimitSpec, OpSpec, StreamSpec, SubscriptionSpec, WebhookSpec};
+use super::{AuthSpec, EventSpec, LimitSpec, OpSpec, StreamSpec, SubscriptionSpec, WebhookSpec, views::ViewSpec};
 use crate::{error::ErrorKind, hash::BuildFolded};
 
 /// How far the connector's operations have been shown to work. Said honestly: `verified_live` stays false until someone did it.
@@ -68,6 +68,9 @@ pub struct ConnectorSpec {
     /// The kinds of subscriptions, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subscriptions: Vec<SubscriptionSpec>,
+    /// The capability views it fulfils, by id ([`super::views`]).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub views: BTreeMap<Arc<str>, ViewSpec>,
     /// How far it has been shown to work.
     pub status: Status,
     operations: Vec<Arc<OpSpec>>,
@@ -96,6 +99,7 @@ impl ConnectorSpec {
             events: Vec::new(),
             streams: Vec::new(),
             subscriptions: Vec::new(),
+            views: BTreeMap::new(),
             status: Status::default(),
             operations,
             index,

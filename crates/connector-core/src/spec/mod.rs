@@ -9,6 +9,7 @@ mod lazy;
 mod limits;
 mod op;
 mod subscription;
+pub mod views;
 
 pub use auth::{
     ApiKeyPlace, AssertionSpec, AuthSpec, BasicEncoding, ClientAuth, HmacSpec, JwtAlgorithm, OAuth2Flow, OAuth2Spec, ScopeSeparator, TokenBody,

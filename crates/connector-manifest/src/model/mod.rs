@@ -12,7 +12,7 @@ mod webhook;
 
 use std::collections::BTreeMap;
 
-use connector_core::spec::{AuthSpec, LimitSpec, Status, SubscriptionSpec};
+use connector_core::spec::{AuthSpec, LimitSpec, Status, SubscriptionSpec, views::ViewSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -86,6 +86,10 @@ pub struct Manifest {
     /// The shapes of records, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, Model>,
+    /// The capability views it fulfils, by id: which tool does what, and where the canonical fields are in its replies.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::views_schema::views")]
+    pub views: BTreeMap<String, ViewSpec>,
     /// What it can do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,

@@ -55,6 +55,7 @@ pub fn build_spec(manifest: &Arc<Manifest>, id: &str) -> ConnectorSpec {
         })
         .collect();
     spec.subscriptions = manifest.subscriptions.iter().map(|(name, kind)| SubscriptionSpec { name: name.as_str().into(), ..kind.clone() }).collect();
+    spec.views = manifest.views.iter().map(|(id, view)| (id.as_str().into(), view.clone())).collect();
     spec.status = manifest.status;
     spec
 }

@@ -17,6 +17,7 @@ mod secrets;
 mod streams;
 mod subscriptions;
 mod tools;
+mod views;
 mod webhook;
 
 use std::fmt;
@@ -55,6 +56,7 @@ pub fn validate(manifest: &Manifest, sources: &Sources, strictness: Strictness) 
     streams::check(&mut check);
     webhook::check(&mut check);
     subscriptions::check(&mut check);
+    views::check(&mut check);
     secrets::check(&mut check);
     check.found.sorted()
 }
@@ -73,6 +75,7 @@ fn is_oversized(check: &mut Check<'_>) -> bool {
         ("events", manifest.events.len()),
         ("streams", manifest.streams.len()),
         ("subscriptions", manifest.subscriptions.len()),
+        ("views", manifest.views.len()),
         ("limits", manifest.limits.len()),
         ("errors.table", manifest.errors.table.len()),
     ];
