@@ -48,18 +48,24 @@ fn views(out: &mut String, spec: &ConnectorSpec) -> std::fmt::Result {
     if spec.views.is_empty() {
         return Ok(());
     }
-    writeln!(out, "### Fulfils views\n\n| view's tool | done by | not done |\n|---|---|---|")?;
-    for (id, fulfils) in &spec.views {
-        let Some(view) = connector_core::spec::views::view(id) else { continue };
-        let missing: Vec<String> =
-            view.operations.iter().filter(|op| !fulfils.operations.contains_key(op.name)).map(|op| format!("`{}`", view.tool(op))).collect();
-        let mut missing = Some(if missing.is_empty() { "–".to_owned() } else { missing.join(", ") });
+    writeln!(out, "### Fulfils views\n\n| view's tool | done by |\n|---|---|")?;
+    let known = || spec.views.iter().filter_map(|(id, fulfils)| Some((connector_core::spec::views::view(id)?, fulfils)));
+    for (view, fulfils) in known() {
         for op in view.operations {
-            let Some(call) = fulfils.operations.get(op.name) else { continue };
-            writeln!(out, "| `{}` | `{}` | {} |", view.tool(op), call.call, missing.take().unwrap_or_default())?;
+            if let Some(call) = fulfils.operations.get(op.name) {
+                writeln!(out, "| `{}` | `{}` |", view.tool(op), call.call)?;
+            }
         }
     }
-    writeln!(out)
+    writeln!(out)?;
+    for (view, fulfils) in known() {
+        let missing: Vec<String> =
+            view.operations.iter().filter(|op| !fulfils.operations.contains_key(op.name)).map(|op| format!("`{}`", view.tool(op))).collect();
+        if !missing.is_empty() {
+            writeln!(out, "Not done: {}.\n", missing.join(", "))?;
+        }
+    }
+    Ok(())
 }
 
 /// Which subscriptions there are and how they stay alive.

@@ -77,7 +77,7 @@ impl Fulfilment {
             with,
             add,
             each: trees(&call.each),
-            uses: uses.into_iter().collect(),
+            uses: uses.into_iter().chain(call.anyway.iter().map(|name| name.to_string())).collect(),
             at: path(call.at.as_ref())?.unwrap_or(Path::parse(".")?),
             more: path(call.more.as_ref())?,
             mapping,

@@ -42,6 +42,7 @@ fn call(doc: &str) -> Value {
             "with": { "type": "object" },
             "add": { "type": "object" },
             "each": { "type": "object" },
+            "anyway": { "type": "array", "items": { "type": "string" } },
             "at": { "type": "string" },
             "more": { "type": "string" },
             "map": { "type": "object" },

@@ -82,6 +82,12 @@ impl Entry {
         }
     }
 
+    /// The same with another effect than a write.
+    pub(crate) fn with_effect(mut self, effect: Effect) -> Self {
+        self.record.effect = effect;
+        self
+    }
+
     pub(crate) fn of(cx: &CallCx, spec: &ConnectorSpec, op: &OpSpec, digest: &str, outcome: AuditOutcome) -> Self {
         Self {
             record: AuditRecord {

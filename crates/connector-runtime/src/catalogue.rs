@@ -20,7 +20,7 @@ use connector_core::{
     transport::Transport,
 };
 use connector_http::{Auth, AuthDeps};
-use connector_manifest::{Engine, Hooks, Manifest, env};
+use connector_manifest::{Engine, Hooks, Manifest, env, views::Fulfilments};
 use connector_vault::Vault;
 use serde_json::Value;
 
@@ -51,12 +51,23 @@ pub(crate) struct Loaded {
     /// The operations that serve others as their batch.
     pub(crate) batch_tools: HashSet<Arc<str>>,
     validators: HashMap<Arc<str>, OnceLock<Option<jsonschema::Validator>>>,
+    views: OnceLock<Fulfilments>,
 }
 
 impl Loaded {
     /// The compiled input schema of an operation; `None` if the schema cannot be compiled, which the engine's own check makes up for.
     pub(crate) fn validator(&self, op: &connector_core::spec::OpSpec) -> Option<&jsonschema::Validator> {
         self.validators.get(&op.name)?.get_or_init(|| crate::validate::compile(op)).as_ref()
+    }
+
+    /// What it fulfils of views, compiled when somebody first asks.
+    pub(crate) fn views(&self) -> &Fulfilments {
+        self.views.get_or_init(|| {
+            // A manifest that passed its cross-checks compiles; a connector that is code may say anything.
+            Fulfilments::of(self.connector.spec())
+                .inspect_err(|error| tracing::error!(connector = &*self.connector.spec().id, %error, "its views cannot be used"))
+                .unwrap_or_default()
+        })
     }
 
     /// "`HUBSPOT_API_KEY`, or `A` and `B`": the variables from which a connection is made without being configured.
@@ -185,6 +196,7 @@ impl Assembler {
         let connector = self.layers.iter().rev().fold(layered, |inner, layer| layer.apply(inner));
         let spec = connector.spec().clone();
         Loaded {
+            views: OnceLock::new(),
             validators: spec.operations().iter().map(|op| (op.name.clone(), OnceLock::new())).collect(),
             templates: Templates::of(&spec),
             batch_tools: stats::batch_tools(&spec),

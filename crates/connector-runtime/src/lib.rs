@@ -37,6 +37,7 @@ mod tasks;
 mod tokens;
 mod validate;
 mod vaulted;
+mod views;
 mod webhook_secrets;
 
 pub use alerts::QUEUE as ALERTS_QUEUE;
@@ -70,3 +71,4 @@ pub use subscriptions::{
     SubscriptionsTended,
 };
 pub use tasks::RuntimeTasks;
+pub use views::{AvailableView, ViewOver};

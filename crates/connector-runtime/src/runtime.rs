@@ -9,6 +9,7 @@ use connector_core::{
     fleet::PubSub,
     layer::StackParts,
     resilience::Explained,
+    spec::views,
     state::{AuditFilter, Job, JobFilter, JobId, JobState, Store, StoredAudit},
     webhook::RawWebhook,
 };
@@ -142,6 +143,17 @@ impl Runtime {
     }
 
     async fn call_as(&self, request: CallRequest, settled_by_caller: bool) -> Result<CallOutcome> {
+        // A connector's own tool goes before a view's of the same name.
+        if let Some(tool) = views::tool(&request.tool)
+            && self.registry().tool(&request.tool).is_err()
+        {
+            return self.call_view(tool, request, settled_by_caller).await;
+        }
+        self.call_tool(request, settled_by_caller).await
+    }
+
+    /// Makes a governed call of a connector's tool.
+    pub(crate) async fn call_tool(&self, request: CallRequest, settled_by_caller: bool) -> Result<CallOutcome> {
         one(&self.0.shared.counters.calls);
         let (loaded, op) = {
             let catalogue = self.0.shared.catalogue.load();

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use connector_core::{Error, Result, redact::printable, spec::OpSpec, suggest};
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     request::{CallOutcome, Governed},
@@ -25,6 +25,13 @@ pub(crate) fn compile(op: &OpSpec) -> Option<Validator> {
         .ok()
 }
 
+/// Holds arguments against a compiled schema.
+pub(crate) fn check(validator: &Validator, op: &OpSpec, params: &Map<String, Value>) -> Result<()> {
+    let args = Value::Object(params.clone());
+    let problems: Vec<String> = validator.iter_errors(&args).take(SHOWN).map(|error| describe(op, &error)).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Error::invalid(problems.join("; "))) }
+}
+
 /// The stage that refuses wrong arguments.
 #[derive(Debug)]
 pub(crate) struct ValidateStage;
@@ -37,12 +44,7 @@ impl Stage for ValidateStage {
 
     async fn run(&self, call: &mut Governed, next: Next<'_>) -> Result<CallOutcome> {
         if let Some(validator) = call.loaded.validator(&call.op) {
-            let args = Value::Object(call.params.clone());
-            let problems: Vec<String> = validator.iter_errors(&args).take(SHOWN).map(|error| describe(&call.op, &error)).collect();
-            if !problems.is_empty() {
-                let operation = &call.op.name;
-                return Err(Error::invalid(problems.join("; ")).at(&call.loaded.connector.spec().id, operation));
-            }
+            check(validator, &call.op, &call.params).map_err(|error| error.at(&call.loaded.connector.spec().id, &call.op.name))?;
         }
         next.run(call).await
     }

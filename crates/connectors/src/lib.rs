@@ -2,6 +2,7 @@
 
 mod builtin;
 mod exports;
+pub mod views;
 
 pub use builtin::{Builtin, builtins};
 pub use connector_core::{

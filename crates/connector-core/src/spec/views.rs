@@ -149,6 +149,9 @@ pub struct ViewCall {
     /// What each item of a list argument becomes before it is put in, with `{item}` for the item.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub each: Map<String, Value>,
+    /// Arguments that change nothing here, because what they ask for is given anyway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anyway: Vec<Arc<str>>,
     /// Where the record, or the list of records, is in the tool's reply; the whole of it if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,

@@ -106,6 +106,11 @@ fn request(check: &mut Check<'_>, key: &str, op: &ViewOp, tool: &Tool, call: &Vi
             check.error(key, "here `{item}` stands for the item, and nothing else is filled");
         }
     }
+    for (at, name) in call.anyway.iter().enumerate() {
+        if !op.params.iter().any(|param| param.name == &**name) {
+            unknown_argument(check, item(&child(key, "anyway"), at), op, name);
+        }
+    }
     let given = |name: &str| call.with.contains_key(name) || call.add.contains_key(name);
     let required = tool.params.iter().filter(|param| param.required && param.default.is_null() && param.setting.is_none()).map(|param| &param.name);
     for name in required.chain(implicit.iter().map(|(name, _)| name)) {
