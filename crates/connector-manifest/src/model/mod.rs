@@ -83,13 +83,13 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::subscription_schema::subscriptions")]
     pub subscriptions: BTreeMap<String, SubscriptionSpec>,
-    /// The shapes of records, by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub models: BTreeMap<String, Model>,
     /// The capability views it fulfils, by id: which tool does what, and where the canonical fields are in its replies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::views_schema::views")]
     pub views: BTreeMap<String, ViewSpec>,
+    /// The shapes of records, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, Model>,
     /// What it can do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
