@@ -57,6 +57,9 @@ pub trait NativeRotator: Debug + Send + Sync + 'static {
 /// Reads the failed items out of a partly successful batch reply: the body and the arguments go in.
 pub type PartialItems = fn(&Value, &Map<String, Value>) -> Vec<ItemError>;
 
+/// A look at a call before anything is sent: the context and the operation's name go in, a refusal comes out.
+pub type Guard = fn(&CallCx, &str) -> Result<()>;
+
 /// A vendor's hooks, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
@@ -65,6 +68,7 @@ pub struct Hooks {
     pub(super) delta: Option<Arc<dyn NativeDelta>>,
     pub(super) partial: Option<PartialItems>,
     pub(super) rotator: Option<Arc<dyn NativeRotator>>,
+    pub(super) guard: Option<Guard>,
 }
 
 impl Hooks {
@@ -105,6 +109,13 @@ impl Hooks {
     #[must_use]
     pub fn rotator(mut self, rotator: impl NativeRotator) -> Self {
         self.rotator = Some(Arc::new(rotator));
+        self
+    }
+
+    /// What is refused before a request is made, for example what this kind of credential may never do.
+    #[must_use]
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
         self
     }
 

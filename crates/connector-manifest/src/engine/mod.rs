@@ -45,7 +45,7 @@ use crate::{Manifest, spec::build_spec, template::Template};
 
 pub use escape::apply as escape_text;
 pub use exchange::RawReply;
-pub use hooks::{Hooks, NativeDelta, NativeOperation, NativeRotator, PartialItems};
+pub use hooks::{Guard, Hooks, NativeDelta, NativeOperation, NativeRotator, PartialItems};
 
 /// Replies above this are refused as a protocol failure.
 pub const DEFAULT_BODY_CAP: usize = 10 * 1024 * 1024;
@@ -333,6 +333,9 @@ impl Engine {
 
     async fn dispatch(&self, cx: &CallCx, call: OpCall) -> Result<OpReply> {
         let tool = self.tool(&call.operation)?;
+        if let Some(guard) = self.hooks.guard {
+            guard(cx, &call.operation)?;
+        }
         match &tool.door {
             Door::Native(native) => {
                 Arguments::check(tool, &call.args, cx)?;
