@@ -36,7 +36,10 @@ pub fn hooks_with(keys: SigningKeys) -> Hooks {
 }
 
 fn hooks_around(notifications: ClientState) -> Hooks {
-    use odd::{batch, categories, delta, large_upload, outgoing, reply_in_thread, rotate_secret, send_message, subscriptions};
+    use odd::{
+        batch, categories, copy_item, create_event, create_team, delegated, delta, drive_items, drive_upload, large_upload, outgoing,
+        reply_in_thread, rotate_secret, send_message, subscriptions, teams_message,
+    };
     Hooks::new()
         .native("reply_in_thread", reply_in_thread::ReplyInThread)
         .native("send_message", send_message::SendMessage)
@@ -49,7 +52,17 @@ fn hooks_around(notifications: ClientState) -> Hooks {
         .native("get_messages", batch::Bulk::Get)
         .native("update_messages", batch::Bulk::Update)
         .native("move_messages", batch::Bulk::Move)
-        .delta(delta::MailDelta)
+        .native("create_event", create_event::CreateEvent)
+        .native("create_team", create_team::CreateTeam)
+        .native("send_channel_message", teams_message::SendOnce::Channel)
+        .native("send_chat_message", teams_message::SendOnce::Chat)
+        .native("drive_item_by_path", drive_items::ByPath)
+        .native("download_file", drive_items::Download)
+        .native("upload_file", drive_upload::UploadFile)
+        .native("copy_drive_item", copy_item::CopyItem)
+        .native("copy_status", copy_item::CopyStatus)
+        .guard(delegated::guard)
+        .delta(delta::GraphDelta)
         .webhook(notifications)
         .rotator(rotate_secret::RotateSecret)
 }

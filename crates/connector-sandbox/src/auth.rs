@@ -18,6 +18,20 @@ pub mod known {
     pub const GRAPH_CLIENT_SECRET: &str = "sandbox-graph~secret/1+1";
     /// The shared mailbox that exists from the start.
     pub const GRAPH_MAILBOX: &str = "support@contoso.example";
+    /// Graph: the person who signs in, also the owner of the team.
+    pub const GRAPH_PERSON: &str = "5a2b0c1e-0000-4000-8000-000000000101";
+    /// Graph: the team that is there from the start.
+    pub const GRAPH_TEAM: &str = "7a1d3c52-0000-4000-8000-000000000001";
+    /// Graph: its channel Alerts.
+    pub const GRAPH_CHANNEL: &str = "19:ops@thread.tacv2";
+    /// Graph: a group chat.
+    pub const GRAPH_CHAT: &str = "19:desk@thread.v2";
+    /// Graph: a site.
+    pub const GRAPH_SITE: &str = "contoso.sharepoint.example,7a1d3c52-0000-4000-8000-0000000000a1,7a1d3c52-0000-4000-8000-0000000000a2";
+    /// Graph: the site's list Tickets.
+    pub const GRAPH_LIST: &str = "7a1d3c52-0000-4000-8000-0000000000b1";
+    /// Graph: the site's document library.
+    pub const GRAPH_DRIVE: &str = "b!desk";
     /// HubSpot private-app token.
     pub const HUBSPOT_TOKEN: &str = "sandbox-hubspot-private-app-token";
     /// HubSpot OAuth client id.
@@ -50,6 +64,24 @@ pub mod known {
     pub const SERVICENOW_CLIENT_ID: &str = "sandbox-servicenow-client";
     /// ServiceNow OAuth client secret.
     pub const SERVICENOW_CLIENT_SECRET: &str = "sandbox-servicenow-secret";
+    /// GLPI user token; exchanged for a session.
+    pub const GLPI_USER_TOKEN: &str = "sandbox-glpi-user-token";
+    /// GLPI app token, of the API client.
+    pub const GLPI_APP_TOKEN: &str = "sandbox-glpi-app-token";
+    /// GLPI user, the other way to start a session.
+    pub const GLPI_USER: &str = "sandbox-glpi";
+    /// GLPI password.
+    pub const GLPI_PASSWORD: &str = "sandbox-glpi-password";
+    /// iTop user with the profile `REST Services User`.
+    pub const ITOP_USER: &str = "sandbox-itop";
+    /// iTop password.
+    pub const ITOP_PASSWORD: &str = "sandbox-itop-password";
+    /// Valuemation web service client's access token.
+    pub const VALUEMATION_TOKEN: &str = "sandbox-valuemation-client";
+    /// Valuemation user.
+    pub const VALUEMATION_USER: &str = "sandbox-valuemation";
+    /// Valuemation password.
+    pub const VALUEMATION_PASSWORD: &str = "sandbox-valuemation-password";
     /// Ticketing API key.
     pub const TICKETING_API_KEY: &str = "sandbox-ticketing-key";
     /// ERP bearer token.

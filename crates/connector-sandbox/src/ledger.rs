@@ -30,6 +30,14 @@ pub enum EffectKind {
     MailUpdated,
     /// A message was deleted.
     MailDeleted,
+    /// An appointment was made; `key` is its `transactionId`.
+    EventCreated,
+    /// An appointment was changed, answered, forwarded or taken away.
+    EventChanged,
+    /// A file or folder was made.
+    FileStored,
+    /// A file or folder was changed, shared or deleted.
+    FileChanged,
     /// A change-notification subscription was made, renewed or removed.
     SubscriptionChanged,
     /// A CRM record was created.

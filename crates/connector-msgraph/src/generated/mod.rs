@@ -20,5 +20,5 @@ pub fn manifest() -> Arc<Manifest> {
 /// The tools as JSON, as `connector-hub tools --json` lists them.
 pub const TOOLS: &str = include_str!("tools.json");
 
-/// How many operations Microsoft 365 mail has.
-pub const OPERATIONS: usize = 68;
+/// How many operations Microsoft 365 has.
+pub const OPERATIONS: usize = 210;

@@ -4,7 +4,12 @@
 
 use std::time::Duration;
 
-use connector_core::{CallCx, Error, ErrorKind, OpCall, Result, clock::Instant};
+use connector_core::{
+    CallCx, Error, ErrorKind, OpCall, Result,
+    clock::Instant,
+    transport::{Body, Request},
+};
+use http::{HeaderValue, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -56,4 +61,18 @@ pub(crate) fn text<'v>(value: &'v Value, field: &str) -> Option<&'v str> {
 /// The items of a page.
 pub(crate) fn items(page: &Value) -> &[Value] {
     page.get("value").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A request to the connection's own API, for what no template describes. `path` is encoded already.
+pub(crate) fn request(cx: &CallCx, method: http::Method, path: &str, body: Option<&Value>) -> Result<Request> {
+    let url = format!("{}{path}", cx.connection.base());
+    let url = url.parse().map_err(|error| Error::config("the address of the request cannot be parsed; check the base URL").with_source(error))?;
+    let mut request = Request::new(method, url);
+    request.head.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(body) = body {
+        let body = serde_json::to_vec(body).map_err(|error| Error::internal("a body cannot be written as JSON").with_source(error))?;
+        request.head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.body = Body::from(bytes::Bytes::from(body));
+    }
+    Ok(request)
 }

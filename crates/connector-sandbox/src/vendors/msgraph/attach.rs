@@ -223,7 +223,7 @@ impl Upload {
 }
 
 /// `bytes a-b/total`.
-fn content_range(text: &str) -> Option<(u64, u64, u64)> {
+pub(super) fn content_range(text: &str) -> Option<(u64, u64, u64)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, end) = range.split_once('-')?;
     Some((start.parse().ok()?, end.parse().ok()?, total.parse().ok()?))

@@ -62,6 +62,10 @@ impl MsGraph {
                 headers.insert(name, value);
             }
         }
+        // A batch is one caller's.
+        if let Some(caller) = outer.headers.get(http::header::AUTHORIZATION) {
+            headers.insert(http::header::AUTHORIZATION, caller.clone());
+        }
         let body = match &item["body"] {
             Value::Null => Bytes::new(),
             // A body that is not JSON travels as base64.

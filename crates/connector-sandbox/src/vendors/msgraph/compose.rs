@@ -39,7 +39,7 @@ impl MsGraph {
     pub(super) fn answer(&self, state: &mut State, user: &str, id: &str, action: (bool, Answering), req: &Req) -> Answer {
         let (draft_only, how) = action;
         let now = self.shared.clock.now();
-        let body = if is_mime(req) { Value::Null } else { json_body(req)? };
+        let body = if is_mime(req) { Value::Null } else { action_body(req)? };
         let mailbox = state.mailbox(user);
         let original = mailbox.find(id).ok_or_else(not_found)?;
         if body["comment"].is_string() && !body["message"]["body"].is_null() {
@@ -97,7 +97,7 @@ impl MsGraph {
         let (mut message, save) = if is_mime(req) {
             (from_mime(req, now)?, true)
         } else {
-            let body = json_body(req)?;
+            let body = action_body(req)?;
             if !body["message"].is_object() {
                 return Err(bad_request("The property 'message' is required."));
             }
@@ -173,7 +173,7 @@ impl MsGraph {
 
     /// `POST …/messages/{id}/move` and `/copy`.
     pub(super) fn relocate(&self, state: &mut State, user: &str, id: &str, copy: bool, req: &Req) -> Answer {
-        let body = json_body(req)?;
+        let body = action_body(req)?;
         let mailbox = state.mailbox(user);
         let m = mailbox.find(id).ok_or_else(not_found)?;
         let target = body["destinationId"].as_str().ok_or_else(|| bad_request("destinationId is required."))?;
@@ -425,4 +425,16 @@ fn from_mime(req: &Req, now: jiff::Timestamp) -> Result<Message, Reply> {
 
 pub(super) fn json_body(req: &Req) -> Result<Value, Reply> {
     req.json().map_err(|_| error(400, "BadRequest", "Unable to read JSON request payload."))
+}
+
+/// The parameters of an action. Their names are declared with a capital (`Message`, `SaveToSentItems`), and both ways are written: by the
+/// documentation without, by Microsoft's SDKs with.
+pub(super) fn action_body(req: &Req) -> Result<Value, Reply> {
+    let body = json_body(req)?;
+    let Value::Object(map) = body else { return Ok(body) };
+    let lowered = |name: String| match name.chars().next() {
+        Some(first) if first.is_ascii_uppercase() => first.to_ascii_lowercase().to_string() + &name[1..],
+        _ => name,
+    };
+    Ok(Value::Object(map.into_iter().map(|(name, value)| (lowered(name), value)).collect()))
 }

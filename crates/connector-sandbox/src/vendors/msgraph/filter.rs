@@ -132,7 +132,7 @@ fn compare(have: &Scalar, op: &str, want: &Scalar) -> bool {
     }
 }
 
-fn tokens(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn tokens(text: &str) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     let mut chars = text.chars().peekable();
     while let Some(&c) = chars.peek() {

@@ -1,16 +1,22 @@
-//! A stateful fake of Microsoft Graph's mail half: Entra token endpoint, mailboxes, delta, subscriptions that really call back,
-//! upload sessions and `$batch`. It refuses calendars, files, Teams, and everything a mail connector does not use.
+//! A stateful fake of Microsoft Graph: Entra token endpoint, mailboxes, calendars, Teams, SharePoint lists and drives, delta, subscriptions that
+//! really call back, upload sessions and `$batch`. One folder or file per subject. It refuses everything the connector does not use.
 
+mod access;
 mod attach;
 mod batch;
+mod calendar;
 mod changes;
 mod compose;
 mod delta;
+mod drives;
 mod filter;
 mod mime;
 mod model;
 mod read;
+mod rows;
+mod sites;
 mod subscriptions;
+mod teams;
 mod wire;
 
 pub use changes::NotedChange;
@@ -29,7 +35,7 @@ use model::{Mailbox, Origin};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
-use subscriptions::Subscription;
+use subscriptions::{Service, Subscription, Watched};
 use wire::{bad_request, error, not_found};
 
 /// The fake Microsoft Graph.
@@ -39,6 +45,7 @@ pub struct MsGraph {
     tokens: Tokens,
     grants: Grants,
     hide_conversation_every: usize,
+    access: Mutex<access::Access>,
     state: Mutex<State>,
     notes: Mutex<changes::Notes>,
 }
@@ -48,6 +55,10 @@ struct State {
     mailboxes: BTreeMap<String, Mailbox>,
     subscriptions: BTreeMap<String, Subscription>,
     uploads: HashMap<String, Upload>,
+    calendars: BTreeMap<String, calendar::Calendars>,
+    teams: teams::Teams,
+    sites: sites::Sites,
+    drives: drives::Drives,
     next_id: u64,
     injected: usize,
 }
@@ -68,19 +79,26 @@ impl State {
         by_id.ok_or_else(|| error(404, "ResourceNotFound", &format!("Resource '{name}' does not exist.")))
     }
 
-    /// The mailbox and folder of a subscription resource.
-    fn resource(&self, text: &str) -> Result<(String, Option<String>), Reply> {
+    /// What a subscription resource is about.
+    fn resource(&self, text: &str) -> Result<Watched, Reply> {
         let req = Req::new(http::Method::GET, String::new(), text, http::HeaderMap::new(), Bytes::new());
         let path = odata_path(&req);
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match path.as_slice() {
-            ["users", user, "messages"] => Ok((self.user(user)?, None)),
+            ["users", user, "messages"] => Ok(Watched::Mail(self.user(user)?, None)),
             ["users", user, "mailFolders", folder, "messages"] => {
                 let user = self.user(user)?;
                 let folder = self.mailboxes[&user].folder_id(folder).ok_or_else(not_found)?;
-                Ok((user, Some(folder)))
+                Ok(Watched::Mail(user, Some(folder)))
             }
-            _ => Err(bad_request("Only mail resources can be subscribed to here.")),
+            ["users", user, "events"] => Ok(Watched::Topic(format!("users/{}/events", self.user(user)?), Service::Outlook)),
+            ["teams", team, "channels", channel, "messages"] => {
+                Ok(Watched::Topic(format!("teams/{team}/channels/{channel}/messages"), Service::Teams))
+            }
+            ["chats", chat, "messages"] => Ok(Watched::Topic(format!("chats/{chat}/messages"), Service::Teams)),
+            ["drives", drive, "root"] => Ok(Watched::Topic(format!("drives/{drive}/root"), Service::Files)),
+            ["sites", site, "lists", list] => Ok(Watched::Topic(format!("sites/{site}/lists/{list}"), Service::Files)),
+            _ => Err(bad_request("This resource cannot be subscribed to here.")),
         }
     }
 }
@@ -90,7 +108,7 @@ impl MsGraph {
         let tokens = Tokens::new("sandbox-graph", token_lifetime_s, shared.clock.clone());
         let client = (known::GRAPH_CLIENT_ID, known::GRAPH_CLIENT_SECRET);
         let grants = Grants::new("msgraph", client, Renewal::Adds, shared.clone());
-        Self { shared, tokens, grants, hide_conversation_every, state: Mutex::default(), notes: Mutex::default() }
+        Self { shared, tokens, grants, hide_conversation_every, access: Mutex::default(), state: Mutex::default(), notes: Mutex::default() }
     }
 
     /// Makes an empty mailbox; one that exists stays as it is.
@@ -182,6 +200,7 @@ impl MsGraph {
         if consented {
             return match self.grants.token(&form, &self.tokens) {
                 Ok(granted) => {
+                    self.signed_in(&granted.access, &granted.scopes);
                     // The refresh token stands for `offline_access`, which the answer does not name (unverified).
                     let scope = granted.scopes.iter().filter(|scope| *scope != "offline_access").map(String::as_str).collect::<Vec<_>>().join(" ");
                     let mut body =
@@ -210,6 +229,9 @@ impl MsGraph {
             ("GET" | "POST", [tenant, "oauth2", "v2.0", "authorize"]) if *tenant == known::GRAPH_TENANT => return Ok(self.grants.authorize(req)),
             ("POST", [tenant, "oauth2", "v2.0", "token"]) => return Ok(self.token(tenant, req)),
             (_, ["upload", session]) => return self.upload(&mut lock(&self.state), session, req),
+            (_, ["drive-upload", session]) => return self.drive_upload(&mut lock(&self.state), session, req),
+            ("GET", ["download", token]) => return self.download(&mut lock(&self.state), token, req),
+            ("GET", ["monitor", copy]) => return self.monitor(&mut lock(&self.state), copy, req),
             (_, ["v1.0", ..]) => {}
             _ => return Err(error(404, "ResourceNotFound", "Invalid version.")),
         }
@@ -236,12 +258,20 @@ impl MsGraph {
                 let user = state.user(user)?;
                 self.mailbox(&mut state, &user, method, rest, req)
             }
+            (_, ["teams", rest @ ..]) => self.teams(&mut lock(&self.state), method, rest, req),
+            (_, ["chats", rest @ ..]) => self.chats(&mut lock(&self.state), method, rest, req),
+            (_, ["sites", rest @ ..]) => self.sites(&mut lock(&self.state), method, rest, req),
+            (_, ["drives" | "shares", ..]) => self.drives(&mut lock(&self.state), method, req.path().get(1..).unwrap_or_default(), req),
             (_, ["me", ..]) => Err(error(400, "BadRequest", "/me request is only valid with delegated authentication flow.")),
             _ => Err(error(400, "BadRequest", "Resource not found for the segment.")),
         }
     }
 
     fn mailbox(&self, state: &mut State, user: &str, method: &str, rest: &[&str], req: &Req) -> Answer {
+        let others = [Self::calendar, Self::teams_of, Self::drives_of];
+        if let Some(answer) = others.iter().find_map(|subject| subject(self, state, user, method, rest, req)) {
+            return answer;
+        }
         let mailbox = state.mailbox(user);
         match (method, rest) {
             ("GET", []) => self.get_user(state, user),
@@ -311,7 +341,22 @@ fn unknown_segment() -> Reply {
 /// Path segments with OData's function notation opened: `mailFolders('inbox')` is `mailFolders`, `inbox`; `delta()` is `delta`.
 /// Names of collections are matched without case, as Graph does.
 fn odata_path(req: &Req) -> Vec<String> {
-    const NAMES: [&str; 6] = ["users", "mailFolders", "messages", "attachments", "childFolders", "subscriptions"];
+    const NAMES: [&str; 14] = [
+        "users",
+        "mailFolders",
+        "messages",
+        "attachments",
+        "childFolders",
+        "subscriptions",
+        "teams",
+        "channels",
+        "chats",
+        "sites",
+        "lists",
+        "drives",
+        "events",
+        "calendarView",
+    ];
     let mut out = Vec::new();
     for segment in &req.segments {
         let (name, argument) = match segment.split_once('(') {
@@ -362,7 +407,8 @@ impl Vendor for MsGraph {
     }
 
     fn presents_cursor(&self, req: &Req) -> bool {
-        req.q("$deltatoken").is_some() || req.q("$skiptoken").is_some()
+        let is_file_delta = req.q("token").is_some() && req.segments.last().is_some_and(|last| last.starts_with("delta"));
+        req.q("$deltatoken").is_some() || req.q("$skiptoken").is_some() || is_file_delta
     }
 
     fn spared(&self, req: &Req) -> bool {

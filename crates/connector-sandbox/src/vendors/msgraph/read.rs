@@ -216,7 +216,7 @@ fn expanded(mailbox: &Mailbox, m: &Message, view: &View, expand: &str) -> Value 
 }
 
 /// The same request with another `$skip`, absolute.
-fn next_link(req: &Req, skip: usize) -> String {
+pub(super) fn next_link(req: &Req, skip: usize) -> String {
     let path = req.path_and_query.split('?').next().unwrap_or_default();
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (key, value) in req.query.iter().filter(|(k, _)| k != "$skip") {

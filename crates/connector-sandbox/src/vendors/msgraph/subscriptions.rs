@@ -16,8 +16,46 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::str::FromStr;
 
-/// Longest life of a basic Outlook subscription, minutes.
-const LONGEST_MIN: i64 = 10_080;
+/// What a subscription watches.
+#[derive(Clone, Debug)]
+pub(super) enum Watched {
+    /// A mailbox, or one folder of it.
+    Mail(String, Option<String>),
+    /// Something else, by a canonical path.
+    Topic(String, Service),
+}
+
+/// Whose rules a subscription follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    Outlook,
+    Teams,
+    Files,
+}
+
+impl Service {
+    /// Longest life of a basic subscription, minutes. <https://learn.microsoft.com/graph/api/resources/subscription#subscription-lifetime>
+    fn longest_min(self) -> i64 {
+        match self {
+            Self::Outlook => 10_080,
+            Self::Teams => 4_320,
+            Self::Files => 42_300,
+        }
+    }
+}
+
+/// A change of something that is no mail.
+#[derive(Clone, Debug)]
+pub(super) struct Happened<'a> {
+    pub(super) topic: String,
+    pub(super) change: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) path: String,
+    /// Empty where Graph does not say what changed (drives, lists).
+    pub(super) id: &'a str,
+    pub(super) etag: Option<&'a str>,
+}
+
 /// A shorter life than this is raised to it, minutes.
 const SHORTEST_MIN: i64 = 45;
 
@@ -27,6 +65,9 @@ pub(super) struct Subscription {
     id: String,
     user: String,
     folder: Option<String>,
+    /// What is watched, if it is no mail.
+    topic: Option<String>,
+    service: Service,
     resource: String,
     change_type: String,
     notification_url: String,
@@ -105,12 +146,14 @@ impl MsGraph {
             id: String::new(),
             user: String::new(),
             folder: None,
+            topic: None,
+            service: Service::Outlook,
             resource: required("resource")?,
             change_type: required("changeType")?,
             notification_url: required("notificationUrl")?,
             lifecycle_url: text("lifecycleNotificationUrl"),
             client_state: text("clientState"),
-            expires: self.granted(expiry(&required("expirationDateTime")?, now)?, now),
+            expires: now,
             immutable: View::of(req).immutable,
         };
         if subscription.client_state.as_ref().is_some_and(|s| s.len() > 128) {
@@ -121,8 +164,20 @@ impl MsGraph {
         }
         {
             let state = lock(&self.state);
-            let (user, folder) = state.resource(&subscription.resource)?;
-            (subscription.user, subscription.folder) = (user, folder);
+            match state.resource(&subscription.resource)? {
+                Watched::Mail(user, folder) => (subscription.user, subscription.folder) = (user, folder),
+                Watched::Topic(topic, service) => (subscription.topic, subscription.service) = (Some(topic), service),
+            }
+        }
+        let asked = expiry(&required("expirationDateTime")?, now, subscription.service)?;
+        subscription.expires = self.granted(asked, now);
+        if subscription.service == Service::Files && subscription.change_type != "updated" {
+            return Err(bad_request("Only the changeType updated is supported for this resource."));
+        }
+        if subscription.service == Service::Teams && subscription.lifecycle_url.is_none() && asked > add_seconds(now, 3600) {
+            return Err(bad_request(
+                "lifecycleNotificationUrl is a required property for subscription creation on this resource when the expirationDateTime value is set to greater than 1 hour.",
+            ));
         }
         self.handshake(&subscription.notification_url).await?;
         if let Some(url) = &subscription.lifecycle_url {
@@ -182,7 +237,7 @@ impl MsGraph {
                 }
                 let body = json_body(req)?;
                 if let Some(until) = body["expirationDateTime"].as_str() {
-                    subscription.expires = self.granted(expiry(until, now)?, now);
+                    subscription.expires = self.granted(expiry(until, now, subscription.service)?, now);
                 }
                 if let Some(url) = body["notificationUrl"].as_str() {
                     url.clone_into(&mut subscription.notification_url);
@@ -212,7 +267,7 @@ impl MsGraph {
     pub(super) fn notify(&self, state: &State, user: &str, events: &[Event]) {
         self.note_changes(user, events);
         let now = self.shared.clock.now();
-        let live = || state.subscriptions.values().filter(|s| s.user == user && s.expires > now);
+        let live = || state.subscriptions.values().filter(|s| s.topic.is_none() && s.user == user && s.expires > now);
         for event in events {
             for s in live().filter(|s| s.covers(event)) {
                 let mailbox = &state.mailboxes[user];
@@ -225,6 +280,26 @@ impl MsGraph {
                 item["resourceData"] = data;
                 self.post(&s.notification_url, item);
             }
+        }
+    }
+
+    /// Queues a notification for every subscription to this topic.
+    pub(super) fn tell(&self, state: &State, happened: &Happened<'_>) {
+        let now = self.shared.clock.now();
+        let live = state.subscriptions.values().filter(|s| s.expires > now && s.topic.as_ref() == Some(&happened.topic));
+        for s in live.filter(|s| s.change_type.split(',').any(|t| t.trim() == happened.change)) {
+            let mut data = json!({ "@odata.type": happened.kind, "@odata.id": happened.path });
+            if !happened.id.is_empty() {
+                data["id"] = happened.id.into();
+            }
+            if let Some(etag) = happened.etag {
+                data["@odata.etag"] = etag.into();
+            }
+            let mut item = s.envelope();
+            item["changeType"] = happened.change.into();
+            item["resource"] = happened.path.as_str().into();
+            item["resourceData"] = data;
+            self.post(&s.notification_url, item);
         }
     }
 
@@ -295,14 +370,15 @@ impl Subscription {
 }
 
 /// Reads and bounds an expiry; too far ahead is refused, too near is raised.
-fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, Reply> {
+fn expiry(text: &str, now: Timestamp, service: Service) -> Result<Timestamp, Reply> {
+    let longest = service.longest_min();
     let until = wire::instant(text).ok_or_else(|| bad_request("expirationDateTime is not a date."))?;
     if until <= now {
         return Err(bad_request("Subscription expiration must be in the future."));
     }
     // A minute of grace for clocks that differ.
-    if until > add_seconds(now, (LONGEST_MIN + 1) * 60) {
-        return Err(bad_request(&format!("Subscription expiration can only be {LONGEST_MIN} minutes in the future.")));
+    if until > add_seconds(now, (longest + 1) * 60) {
+        return Err(bad_request(&format!("Subscription expiration can only be {longest} minutes in the future.")));
     }
     Ok(until.max(add_seconds(now, SHORTEST_MIN * 60)))
 }
