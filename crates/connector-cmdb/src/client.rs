@@ -16,7 +16,7 @@ pub struct Cmdb {
 }
 
 impl Cmdb {
-    /// A client for the CMDB at `base_url`, read through `profile` (`netbox`, `servicenow`), with a bearer token.
+    /// A client for the CMDB at `base_url`, read through `profile` (`netbox`, `servicenow`, `glpi`, `itop`, `valuemation`), with a bearer token.
     ///
     /// # Errors
     /// [`connector_core::ErrorKind::Config`] for a base URL that is none, or if TLS cannot be set up.
@@ -68,7 +68,7 @@ impl Default for CmdbBuilder {
 }
 
 impl CmdbBuilder {
-    /// The profile: `netbox`, `servicenow`, or one added by [`CmdbBuilder::add_profile`].
+    /// The profile: `netbox`, `servicenow`, `glpi`, `itop`, `valuemation`, or one added by [`CmdbBuilder::add_profile`].
     #[must_use]
     pub fn profile(self, name: impl Into<String>) -> Self {
         self.with(|client| client.setting("profile", name))
@@ -79,6 +79,12 @@ impl CmdbBuilder {
     pub fn add_profile(mut self, yaml: impl Into<String>) -> Self {
         self.profiles.push(yaml.into());
         self
+    }
+
+    /// A setting of the connection that a profile declares, for example `retired_status`.
+    #[must_use]
+    pub fn setting(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.with(|client| client.setting(name, value))
     }
 
     /// Where the CMDB is.

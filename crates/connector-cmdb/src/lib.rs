@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod changes;
 mod client;
 pub mod generated;
+mod graph;
+mod map;
 mod neutral;
 mod operations;
 mod profile;
@@ -30,6 +33,11 @@ pub fn hooks() -> Hooks {
 /// [`connector_core::ErrorKind::Config`] that names what is wrong with a profile: an unknown key, class or placeholder.
 pub fn hooks_with<'y>(profiles: impl IntoIterator<Item = &'y str>) -> Result<Hooks> {
     operations::hooks(profiles.into_iter().map(profile::Profile::parse).collect::<Result<_>>()?)
+}
+
+/// The JSON Schema (draft 2020-12) of a profile, published as `profiles/profile.schema.json`.
+pub fn profile_schema() -> serde_json::Value {
+    profile::schema()
 }
 
 /// The connector itself, without retries, limits or breakers around it: for a runtime that brings its own.

@@ -2,6 +2,7 @@
 //!
 //! One direction rule for all: `from` depends on `to`. If `to` fails, `from` is affected.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A configuration item.
@@ -32,7 +33,7 @@ pub(crate) struct End {
 }
 
 /// What a relation means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     DependsOn,
@@ -45,6 +46,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The name of this kind.
+    pub(crate) fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("other", |(name, _)| name)
+    }
+
     /// The kinds by name.
     pub(crate) const ALL: [(&'static str, Self); 6] = [
         ("depends_on", Self::DependsOn),

@@ -6,9 +6,13 @@ use connector_core::Result;
 use serde::Serialize;
 
 use crate::{
-    neutral::{Direction, End, Kind, Relation},
+    graph::circles,
+    neutral::{Ci, Direction, End, Kind, Relation},
     system::{CiId, Graph, System},
 };
+
+/// Names that are looked up after a walk, where relations tell ids only.
+const MOST_NAMED: usize = 100;
 
 /// How far to go.
 #[derive(Debug, Clone)]
@@ -21,21 +25,25 @@ pub(crate) struct Reach {
 /// What a walk reached.
 #[derive(Debug, Serialize)]
 pub(crate) struct Walk {
-    roots: Vec<String>,
-    nodes: Vec<Node>,
-    relations: Vec<Relation>,
-    depth: usize,
-    truncated: bool,
-    cyclic: bool,
+    pub(crate) roots: Vec<String>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) relations: Vec<Relation>,
+    pub(crate) depth: usize,
+    pub(crate) truncated: bool,
+    pub(crate) cyclic: bool,
+    /// What is known about the roots.
+    #[serde(skip)]
+    pub(crate) starts: Vec<Ci>,
 }
 
-#[derive(Debug, Serialize)]
-struct Node {
-    id: String,
-    name: Option<String>,
-    class: Option<String>,
-    distance: usize,
-    via: Option<String>,
+/// An item a walk reached.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Node {
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) class: Option<String>,
+    pub(crate) distance: usize,
+    pub(crate) via: Option<String>,
 }
 
 /// Walks from these items.
@@ -44,9 +52,11 @@ struct Node {
 /// [`connector_core::ErrorKind::NotFound`] if one of them does not exist; whatever the system reports.
 pub(crate) async fn walk(system: System<'_>, roots: Vec<CiId>, direction: Direction, reach: &Reach) -> Result<Walk> {
     let mut names: HashMap<String, String> = HashMap::new();
+    let mut starts = Vec::new();
     for root in &roots {
         let ci = system.get(root).await?.ok_or_else(|| system.missing(root))?;
-        names.insert(root.whole.clone(), ci.name);
+        names.insert(root.whole.clone(), ci.name.clone());
+        starts.push(ci);
     }
     let mut graph = Graph::new(system);
     let mut visited: HashSet<String> = roots.iter().map(|root| root.whole.clone()).collect();
@@ -57,6 +67,7 @@ pub(crate) async fn walk(system: System<'_>, roots: Vec<CiId>, direction: Direct
         depth: 0,
         truncated: false,
         cyclic: false,
+        starts,
     };
     let mut known = HashSet::new();
     let mut frontier = roots;
@@ -95,7 +106,8 @@ pub(crate) async fn walk(system: System<'_>, roots: Vec<CiId>, direction: Direct
     // Relations to items that were left out would point nowhere.
     let reached: HashSet<&str> = walk.roots.iter().map(String::as_str).chain(walk.nodes.iter().map(|node| node.id.as_str())).collect();
     walk.relations.retain(|relation| reached.contains(&*relation.from.id) && reached.contains(&*relation.to.id));
-    walk.cyclic = cyclic(&walk.relations);
+    walk.cyclic = !circles(&walk.relations).is_empty();
+    named(system, &mut walk).await?;
     Ok(walk)
 }
 
@@ -109,45 +121,19 @@ fn sides<'r>(relation: &'r Relation, direction: Direction, here: &HashSet<String
     if forward { (&relation.from, &relation.to) } else { (&relation.to, &relation.from) }
 }
 
-/// Whether following dependencies can lead back to where one started. Connections have no direction and do not count.
-fn cyclic(relations: &[Relation]) -> bool {
-    let mut outgoing: HashMap<&str, Vec<&str>> = HashMap::new();
-    let mut incoming: HashMap<&str, usize> = HashMap::new();
-    for relation in relations.iter().filter(|relation| relation.kind != Kind::ConnectedTo) {
-        outgoing.entry(&relation.from.id).or_default().push(&relation.to.id);
-        *incoming.entry(&relation.to.id).or_default() += 1;
-        incoming.entry(&relation.from.id).or_default();
+/// Looks up the names of items whose relations tell ids only. The nearest come first; the rest keep their ids.
+async fn named(system: System<'_>, walk: &mut Walk) -> Result<()> {
+    let nameless = walk.nodes.iter().filter(|node| node.name.is_none()).take(MOST_NAMED);
+    let ids: Vec<CiId> = nameless.filter_map(|node| system.id(&node.id).ok()).collect();
+    if ids.is_empty() {
+        return Ok(());
     }
-    // Take away what nothing points at until nothing is left; what cannot be taken away is in, or behind, a circle.
-    let mut free: Vec<&str> = incoming.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
-    let mut taken = 0;
-    while let Some(id) = free.pop() {
-        taken += 1;
-        for to in outgoing.get(id).into_iter().flatten() {
-            if let Some(count) = incoming.get_mut(to) {
-                *count -= 1;
-                if *count == 0 {
-                    free.push(to);
-                }
-            }
+    let known = system.many(&ids).await?;
+    for node in walk.nodes.iter_mut().filter(|node| node.name.is_none()) {
+        if let Some(ci) = known.iter().find(|ci| ci.id == node.id) {
+            node.name = Some(ci.name.clone());
+            node.class = Some(ci.class.clone());
         }
     }
-    taken < incoming.len()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn relations(pairs: &[(&str, &str)]) -> Vec<Relation> {
-        let end = |id: &str| End { id: id.into(), ..End::default() };
-        pairs.iter().map(|(from, to)| Relation { from: end(from), to: end(to), kind: Kind::DependsOn, native: None }).collect()
-    }
-
-    #[test]
-    fn a_diamond_is_no_circle_and_a_tail_on_a_circle_is_one() {
-        assert!(!cyclic(&relations(&[])));
-        assert!(!cyclic(&relations(&[("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")])));
-        assert!(cyclic(&relations(&[("a", "b"), ("b", "c"), ("c", "b")])));
-    }
+    Ok(())
 }

@@ -63,6 +63,7 @@ fn route(hub: &Hub, req: &Req) -> Answer {
             hub.hubspot.expire_tokens();
             hub.slack.expire_tokens();
             hub.servicenow.expire_tokens();
+            hub.glpi.end_sessions();
             ok(json!({}))
         }
         ("POST", ["revoke-grants"]) => {

@@ -6,12 +6,15 @@ use crate::exchange::{Reply, Req};
 use crate::faults::{self, Fault, FaultKind};
 use crate::ledger::lock;
 use crate::vendors::erp::Erp;
+use crate::vendors::glpi::Glpi;
 use crate::vendors::hubspot::HubSpot;
+use crate::vendors::itop::Itop;
 use crate::vendors::msgraph::MsGraph;
 use crate::vendors::netbox::NetBox;
 use crate::vendors::servicenow::ServiceNow;
 use crate::vendors::slack::{Slack, socket};
 use crate::vendors::ticketing::Ticketing;
+use crate::vendors::valuemation::Valuemation;
 use crate::vendors::{Shared, Vendor};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -39,6 +42,9 @@ pub(crate) struct Hub {
     pub(crate) slack: Arc<Slack>,
     pub(crate) netbox: Arc<NetBox>,
     pub(crate) servicenow: Arc<ServiceNow>,
+    pub(crate) glpi: Arc<Glpi>,
+    pub(crate) itop: Arc<Itop>,
+    pub(crate) valuemation: Arc<Valuemation>,
     pub(crate) ticketing: Arc<Ticketing>,
     pub(crate) erp: Arc<Erp>,
     pub(crate) answered: AtomicU64,
@@ -101,6 +107,9 @@ impl Hub {
             "slack" => &*self.slack,
             "netbox" => &*self.netbox,
             "servicenow" => &*self.servicenow,
+            "glpi" => &*self.glpi,
+            "itop" => &*self.itop,
+            "valuemation" => &*self.valuemation,
             "ticketing" => &*self.ticketing,
             "erp" => &*self.erp,
             _ => return None,

@@ -7,12 +7,15 @@ use crate::dispatch::{Hub, Lanes, answer};
 use crate::faults::{FaultProfile, Faults};
 use crate::ledger::Ledger;
 use crate::notify::{Notification, Notifier, RetrySchedule};
+use crate::vendors::glpi::Glpi;
 use crate::vendors::hubspot::HubSpot;
+use crate::vendors::itop::Itop;
 use crate::vendors::msgraph::MsGraph;
 use crate::vendors::netbox::NetBox;
 use crate::vendors::servicenow::ServiceNow;
 use crate::vendors::slack::Slack;
 use crate::vendors::ticketing::Ticketing;
+use crate::vendors::valuemation::Valuemation;
 use crate::vendors::{Shared, VENDORS, erp::Erp};
 use axum::Router;
 use axum::serve::ListenerExt;
@@ -66,10 +69,10 @@ impl Builder {
         self
     }
 
-    /// Serves only the named vendors (call once for each); without it, all of [`VENDORS`]. `cmdb` stands for both CMDBs.
+    /// Serves only the named vendors (call once for each); without it, all of [`VENDORS`]. `cmdb` stands for all CMDBs.
     pub fn vendor(mut self, vendor: impl Into<String>) -> Self {
         match vendor.into().as_str() {
-            "cmdb" => self.vendors.extend(["netbox".to_owned(), "servicenow".to_owned()]),
+            "cmdb" => self.vendors.extend(["netbox", "servicenow", "glpi", "itop", "valuemation"].map(str::to_owned)),
             one => self.vendors.push(one.to_owned()),
         }
         self
@@ -146,6 +149,9 @@ impl Builder {
             slack: Arc::new(Slack::new(shared.clone(), self.token_lifetime_s, self.enforce_limits, format!("http://{addr}/slack"))),
             netbox: Arc::new(NetBox::new(shared.clone())),
             servicenow: Arc::new(ServiceNow::new(shared.clone(), self.token_lifetime_s.min(1799))),
+            glpi: Arc::new(Glpi::new(shared.clone(), self.token_lifetime_s)),
+            itop: Arc::new(Itop::new(shared.clone())),
+            valuemation: Arc::new(Valuemation::new(shared.clone())),
             ticketing: Arc::new(Ticketing::new(shared.clone())),
             erp: Arc::new(Erp::new(shared.clone())),
             answered: std::sync::atomic::AtomicU64::new(0),
@@ -224,13 +230,14 @@ impl Sandbox {
         format!("http://{}/{vendor}", self.hub.addr)
     }
 
-    /// The base URL a connector for this vendor is configured with: the Graph root for `msgraph`, `/api` below the mount for `erp` and `slack`,
+    /// The base URL a connector for this vendor is configured with: the Graph root for `msgraph`, the service itself for `valuemation`, `/api` below the mount for `erp` and `slack`,
     /// else the mount point.
     pub fn base_url(&self, vendor: &str) -> String {
         let mount = self.mount(vendor);
         match vendor {
             "msgraph" => format!("{mount}/v1.0"),
             "erp" | "slack" => format!("{mount}/api"),
+            "valuemation" => format!("{mount}/vmweb/execwf"),
             _ => mount,
         }
     }
@@ -282,6 +289,13 @@ impl Sandbox {
             c("servicenow", "password", known::SERVICENOW_PASSWORD),
             c("servicenow", "client_id", known::SERVICENOW_CLIENT_ID),
             c("servicenow", "client_secret", known::SERVICENOW_CLIENT_SECRET),
+            c("glpi", "token", known::GLPI_USER_TOKEN),
+            c("glpi", "key", known::GLPI_APP_TOKEN),
+            c("itop", "username", known::ITOP_USER),
+            c("itop", "password", known::ITOP_PASSWORD),
+            c("valuemation", "username", known::VALUEMATION_USER),
+            c("valuemation", "password", known::VALUEMATION_PASSWORD),
+            c("valuemation", "key", known::VALUEMATION_TOKEN),
             c("ticketing", "api_key", known::TICKETING_API_KEY),
             c("erp", "token", known::ERP_TOKEN),
         ]
@@ -326,12 +340,27 @@ impl Sandbox {
         &self.hub.servicenow
     }
 
+    /// The fake GLPI.
+    pub fn glpi(&self) -> &Glpi {
+        &self.hub.glpi
+    }
+
+    /// The fake iTop.
+    pub fn itop(&self) -> &Itop {
+        &self.hub.itop
+    }
+
+    /// The fake Valuemation.
+    pub fn valuemation(&self) -> &Valuemation {
+        &self.hub.valuemation
+    }
+
     /// The fake ticketing system.
     pub fn ticketing(&self) -> &Ticketing {
         &self.hub.ticketing
     }
 
-    /// Names of the configuration items both CMDBs hold, for writing mail that mentions one.
+    /// Names of the configuration items all CMDBs hold, for writing mail that mentions one.
     pub fn ci_names(&self) -> Vec<&'static str> {
         crate::vendors::topology::names()
     }

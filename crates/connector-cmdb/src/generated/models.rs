@@ -3,6 +3,35 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What a system can do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Not documented by the vendor.
+    pub system: String,
+    /// Not documented by the vendor.
+    pub name: String,
+    /// Not documented by the vendor.
+    pub notes: String,
+    /// Not documented by the vendor.
+    pub operations: Vec<Capability>,
+}
+
+/// Whether an operation works here.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Capability {
+    /// Not documented by the vendor.
+    pub operation: String,
+    /// Not documented by the vendor.
+    pub supported: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// A configuration item.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -44,6 +73,42 @@ pub struct Ci {
     pub attributes: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
+/// Configuration items by id.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CiBatch {
+    /// Not documented by the vendor.
+    pub results: Vec<Ci>,
+    /// Ids that are gone or may not be seen.
+    pub missing: Vec<String>,
+}
+
+/// Something that was done to a CI.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CiChange {
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// As the system tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<serde_json::Value>,
+    /// As the system tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<serde_json::Value>,
+}
+
 /// A class of configuration items.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -69,6 +134,64 @@ pub struct CiClass {
 pub struct CiClasses {
     /// Not documented by the vendor.
     pub results: Vec<CiClass>,
+}
+
+/// How many CIs a class has.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CiCount {
+    /// Not documented by the vendor.
+    pub class: String,
+    /// Not documented by the vendor.
+    pub count: i64,
+    /// There are more than could be counted.
+    pub truncated: bool,
+}
+
+/// What was done to a CI.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CiHistory {
+    /// Not documented by the vendor.
+    pub ci_id: String,
+    /// Not documented by the vendor.
+    pub results: Vec<CiChange>,
+    /// Not documented by the vendor.
+    pub truncated: bool,
+}
+
+/// A CI as it should be.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CiInput {
+    /// Not documented by the vendor.
+    pub class: String,
+    /// Not documented by the vendor.
+    pub name: String,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// Values by the system's own names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// A page of configuration items.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CiList {
+    /// Not documented by the vendor.
+    pub results: Vec<Ci>,
+    /// Give it as `after` for the next page; null on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// Configuration items.
@@ -97,6 +220,65 @@ pub struct CiRef {
     pub class: Option<String>,
 }
 
+/// Configuration items.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Cis {
+    /// Not documented by the vendor.
+    pub results: Vec<Ci>,
+}
+
+/// A ticket in short.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CmdbTicket {
+    /// Not documented by the vendor.
+    pub id: String,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// As the system writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+/// What several CIs have in common.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CommonDependencies {
+    /// Not documented by the vendor.
+    pub roots: Vec<String>,
+    /// Not documented by the vendor.
+    pub results: Vec<CommonDependency>,
+    /// Not documented by the vendor.
+    pub truncated: bool,
+}
+
+/// Something all of several CIs depend on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CommonDependency {
+    /// Not documented by the vendor.
+    pub id: String,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// How far it is from each.
+    pub distances: std::collections::BTreeMap<String, i64>,
+    /// Not documented by the vendor.
+    pub total: i64,
+}
+
 /// A CI that certainly exists now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -106,6 +288,51 @@ pub struct CreatedCi {
     pub created: bool,
     /// Not documented by the vendor.
     pub ci: Ci,
+}
+
+/// CIs that all depend on each other.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Cycle {
+    /// Not documented by the vendor.
+    pub members: Vec<CiRef>,
+}
+
+/// Circles among dependencies.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Cycles {
+    /// Not documented by the vendor.
+    pub results: Vec<Cycle>,
+    /// Not documented by the vendor.
+    pub truncated: bool,
+}
+
+/// Which CI is meant.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Identified {
+    /// one, several or none.
+    pub outcome: String,
+    /// serial, name or ip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Not documented by the vendor.
+    pub results: Vec<Ci>,
+}
+
+/// Who is responsible for linked CIs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ImpactOwner {
+    /// Not documented by the vendor.
+    pub name: String,
+    /// Not documented by the vendor.
+    pub ci_ids: Vec<String>,
 }
 
 /// The outcome of linking a ticket to CIs.
@@ -119,6 +346,32 @@ pub struct LinkResult {
     pub linked: Vec<TicketLink>,
     /// Were there before.
     pub already_linked: Vec<TicketLink>,
+}
+
+/// A configuration item that a text mentions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Mention {
+    /// The word.
+    pub matched: String,
+    /// name or ip.
+    pub by: String,
+    /// Not documented by the vendor.
+    pub ci: Ci,
+}
+
+/// The configuration items that a text mentions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Mentions {
+    /// Not documented by the vendor.
+    pub results: Vec<Mention>,
+    /// The words that were looked up.
+    pub looked_up: Vec<String>,
+    /// The text has more words like these.
+    pub truncated: bool,
 }
 
 /// Who is responsible for a CI.
@@ -150,6 +403,19 @@ pub struct Owners {
     pub results: Vec<Owner>,
 }
 
+/// A way along dependencies.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct PathResult {
+    /// Not documented by the vendor.
+    pub found: bool,
+    /// In order, from the first item to the last.
+    pub relations: Vec<Relation>,
+    /// A limit may hide a way.
+    pub truncated: bool,
+}
+
 /// Proof that the system answers and accepts the credential.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -162,6 +428,51 @@ pub struct ProbeResult {
     /// Not documented by the vendor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+}
+
+/// What became of one CI.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ReconcileItem {
+    /// Not documented by the vendor.
+    pub index: i64,
+    /// created, updated, unchanged or failed.
+    pub outcome: String,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Vec<String>>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ci: Option<Ci>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Error kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+/// What became of all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ReconcileResult {
+    /// Not documented by the vendor.
+    pub dry_run: bool,
+    /// Not documented by the vendor.
+    pub results: Vec<ReconcileItem>,
+    /// Not documented by the vendor.
+    pub created: i64,
+    /// Not documented by the vendor.
+    pub updated: i64,
+    /// Not documented by the vendor.
+    pub unchanged: i64,
+    /// Not documented by the vendor.
+    pub failed: i64,
 }
 
 /// `from` depends on `to`: if `to` fails, `from` is affected.
@@ -192,6 +503,64 @@ pub struct Relation {
     pub to_class: Option<String>,
 }
 
+/// A kind of relation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RelationKind {
+    /// Not documented by the vendor.
+    pub kind: String,
+    /// Not documented by the vendor.
+    pub directed: bool,
+    /// Not documented by the vendor.
+    pub can_be_made: Vec<RelationKindEnds>,
+}
+
+/// Classes between which a relation can be made; null stands for any.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RelationKindEnds {
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_class: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_class: Option<String>,
+}
+
+/// The kinds of relations.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RelationKinds {
+    /// Not documented by the vendor.
+    pub results: Vec<RelationKind>,
+}
+
+/// A relation that certainly exists now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RelationMade {
+    /// It did not exist before.
+    pub created: bool,
+    /// Not documented by the vendor.
+    pub relation: Relation,
+}
+
+/// A relation that certainly is gone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RelationRemoved {
+    /// It existed before.
+    pub removed: bool,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relation: Option<Relation>,
+}
+
 /// The direct relations of a CI.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -199,6 +568,61 @@ pub struct Relation {
 pub struct Relations {
     /// Not documented by the vendor.
     pub results: Vec<Relation>,
+}
+
+/// A drawn map.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ServiceMap {
+    /// Not documented by the vendor.
+    pub format: String,
+    /// Not documented by the vendor.
+    pub media_type: String,
+    /// Not documented by the vendor.
+    pub text: String,
+    /// Not documented by the vendor.
+    pub nodes: i64,
+    /// Not documented by the vendor.
+    pub relations: i64,
+    /// A limit left something out.
+    pub truncated: bool,
+}
+
+/// The links of a ticket now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct SetLinksResult {
+    /// Not documented by the vendor.
+    pub ticket: String,
+    /// Not documented by the vendor.
+    pub linked: Vec<TicketLink>,
+    /// Not documented by the vendor.
+    pub kept: Vec<TicketLink>,
+    /// Not documented by the vendor.
+    pub removed: Vec<TicketLink>,
+}
+
+/// What follows from a ticket.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct TicketImpact {
+    /// Not documented by the vendor.
+    pub ticket: String,
+    /// Not documented by the vendor.
+    pub linked: Vec<CiRef>,
+    /// Not documented by the vendor.
+    pub affected: Vec<WalkNode>,
+    /// Not documented by the vendor.
+    pub by_class: std::collections::BTreeMap<String, i64>,
+    /// Not documented by the vendor.
+    pub owners: Vec<ImpactOwner>,
+    /// Not documented by the vendor.
+    pub truncated: bool,
+    /// Not documented by the vendor.
+    pub cyclic: bool,
 }
 
 /// A link between a ticket and a CI.
@@ -238,6 +662,23 @@ pub struct UnlinkResult {
     pub ticket: String,
     /// What is gone now.
     pub removed: Vec<TicketLink>,
+}
+
+/// What became of a CI.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Upserted {
+    /// created, updated or unchanged.
+    pub outcome: String,
+    /// What it was identified by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Attributes that differed.
+    pub changed: Vec<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ci: Option<Ci>,
 }
 
 /// What a walk reached, nearest first.

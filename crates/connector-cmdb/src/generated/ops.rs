@@ -8,6 +8,405 @@ use serde::Serialize;
 use super::models;
 use crate::Cmdb;
 
+/// List the kinds of relations, and which of them can be made in this system, between which classes. Costs no request.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/models/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListRelationKinds {}
+
+impl ListRelationKinds {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self {}
+    }
+}
+
+impl Operation for ListRelationKinds {
+    type Output = models::RelationKinds;
+    const NAME: &'static str = "cmdb_list_relation_kinds";
+}
+
+/// Find the shortest way along dependencies from a configuration item to another - why does a fault there matter here? `found` is false if there is none within the limits.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/models/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FindPath {
+    /// Id of the CI that may depend.
+    pub from: String,
+    /// Id of the CI it may depend on.
+    pub to: String,
+    /// The most relations to follow in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<i64>,
+    /// Kinds of relations to follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<String>>,
+    /// The most CIs to visit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_nodes: Option<i64>,
+}
+
+impl FindPath {
+    /// The operation with what it needs.
+    pub fn new(from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { from: from.into(), to: to.into(), ..Default::default() }
+    }
+
+    /// The most relations to follow in a row. If not said, `8`.
+    #[must_use]
+    pub fn depth(mut self, depth: i64) -> Self {
+        self.depth = Some(depth);
+        self
+    }
+
+    /// Kinds of relations to follow. If not said, `\["depends_on","runs_on","hosted_on","member_of","other"\]`.
+    #[must_use]
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.kinds = Some(kinds.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The most CIs to visit. If not said, `500`.
+    #[must_use]
+    pub fn max_nodes(mut self, max_nodes: i64) -> Self {
+        self.max_nodes = Some(max_nodes);
+        self
+    }
+}
+
+impl Operation for FindPath {
+    type Output = models::PathResult;
+    const NAME: &'static str = "cmdb_find_path";
+}
+
+/// Tell what several configuration items all depend on, nearest first - where to look when they fail together. One of `ids` and `ticket` is needed.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/models/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CommonDependencies {
+    /// CI ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
+    /// A ticket whose linked CIs are meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// The most relations to follow in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<i64>,
+    /// Kinds of relations to follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<String>>,
+    /// The most CIs to visit from each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_nodes: Option<i64>,
+}
+
+impl CommonDependencies {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// CI ids.
+    #[must_use]
+    pub fn ids(mut self, ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.ids = Some(ids.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// A ticket whose linked CIs are meant.
+    #[must_use]
+    pub fn ticket(mut self, ticket: impl Into<String>) -> Self {
+        self.ticket = Some(ticket.into());
+        self
+    }
+
+    /// The most relations to follow in a row. If not said, `5`.
+    #[must_use]
+    pub fn depth(mut self, depth: i64) -> Self {
+        self.depth = Some(depth);
+        self
+    }
+
+    /// Kinds of relations to follow. If not said, `\["depends_on","runs_on","hosted_on","member_of","other"\]`.
+    #[must_use]
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.kinds = Some(kinds.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The most CIs to visit from each. If not said, `500`.
+    #[must_use]
+    pub fn max_nodes(mut self, max_nodes: i64) -> Self {
+        self.max_nodes = Some(max_nodes);
+        self
+    }
+}
+
+impl Operation for CommonDependencies {
+    type Output = models::CommonDependencies;
+    const NAME: &'static str = "cmdb_common_dependencies";
+}
+
+/// Find circles among what a configuration item depends on - groups of items that all depend on each other, the largest first.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/models/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FindCycles {
+    /// CI id.
+    pub id: String,
+    /// The most relations to follow in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<i64>,
+    /// Kinds of relations to follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<String>>,
+    /// The most CIs to visit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_nodes: Option<i64>,
+}
+
+impl FindCycles {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Default::default() }
+    }
+
+    /// The most relations to follow in a row. If not said, `10`.
+    #[must_use]
+    pub fn depth(mut self, depth: i64) -> Self {
+        self.depth = Some(depth);
+        self
+    }
+
+    /// Kinds of relations to follow. If not said, `\["depends_on","runs_on","hosted_on","member_of","other"\]`.
+    #[must_use]
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.kinds = Some(kinds.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The most CIs to visit. If not said, `1000`.
+    #[must_use]
+    pub fn max_nodes(mut self, max_nodes: i64) -> Self {
+        self.max_nodes = Some(max_nodes);
+        self
+    }
+}
+
+impl Operation for FindCycles {
+    type Output = models::Cycles;
+    const NAME: &'static str = "cmdb_find_cycles";
+}
+
+/// Draw configuration items with what they depend on and what depends on them, as Mermaid, Graphviz DOT or SVG. The same relations give the same text. One of `ids` and `ticket` is needed.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://mermaid.js.org/syntax/flowchart.html>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ServiceMap {
+    /// CI ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
+    /// A ticket whose linked CIs are drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// How the map is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Which way to look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<String>,
+    /// The most relations to follow in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<i64>,
+    /// Kinds of relations to follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<String>>,
+    /// The most CIs to draw in each direction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_nodes: Option<i64>,
+}
+
+impl ServiceMap {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// CI ids.
+    #[must_use]
+    pub fn ids(mut self, ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.ids = Some(ids.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// A ticket whose linked CIs are drawn.
+    #[must_use]
+    pub fn ticket(mut self, ticket: impl Into<String>) -> Self {
+        self.ticket = Some(ticket.into());
+        self
+    }
+
+    /// How the map is written. If not said, `"mermaid"`.
+    #[must_use]
+    pub fn format(mut self, format: impl Into<String>) -> Self {
+        self.format = Some(format.into());
+        self
+    }
+
+    /// Which way to look. If not said, `"both"`.
+    #[must_use]
+    pub fn direction(mut self, direction: impl Into<String>) -> Self {
+        self.direction = Some(direction.into());
+        self
+    }
+
+    /// The most relations to follow in a row. If not said, `3`.
+    #[must_use]
+    pub fn depth(mut self, depth: i64) -> Self {
+        self.depth = Some(depth);
+        self
+    }
+
+    /// Kinds of relations to follow. If not said, `\["depends_on","runs_on","hosted_on","member_of","other"\]`.
+    #[must_use]
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.kinds = Some(kinds.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The most CIs to draw in each direction. If not said, `150`.
+    #[must_use]
+    pub fn max_nodes(mut self, max_nodes: i64) -> Self {
+        self.max_nodes = Some(max_nodes);
+        self
+    }
+}
+
+impl Operation for ServiceMap {
+    type Output = models::ServiceMap;
+    const NAME: &'static str = "cmdb_service_map";
+}
+
+/// Get a ticket of the CMDB's own ticket system in short. NetBox has none.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://www.servicenow.com/docs/r/api-reference/rest-apis/c_TableAPI.html>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetTicket {
+    /// Ticket number.
+    pub ticket: String,
+}
+
+impl GetTicket {
+    /// The operation with what it needs.
+    pub fn new(ticket: impl Into<String>) -> Self {
+        Self { ticket: ticket.into() }
+    }
+}
+
+impl Operation for GetTicket {
+    type Output = models::CmdbTicket;
+    const NAME: &'static str = "cmdb_get_ticket";
+}
+
+/// Tell everything that follows from a ticket - its linked items, what is affected with them, how many of each class, and who is responsible for the linked items.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/models/extras/journalentry/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TicketImpact {
+    /// Ticket number.
+    pub ticket: String,
+    /// The most relations to follow in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<i64>,
+    /// Kinds of relations to follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<String>>,
+    /// The most CIs to visit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_nodes: Option<i64>,
+}
+
+impl TicketImpact {
+    /// The operation with what it needs.
+    pub fn new(ticket: impl Into<String>) -> Self {
+        Self { ticket: ticket.into(), ..Default::default() }
+    }
+
+    /// The most relations to follow in a row. If not said, `5`.
+    #[must_use]
+    pub fn depth(mut self, depth: i64) -> Self {
+        self.depth = Some(depth);
+        self
+    }
+
+    /// Kinds of relations to follow. If not said, `\["depends_on","runs_on","hosted_on","member_of","other"\]`.
+    #[must_use]
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.kinds = Some(kinds.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The most CIs to visit. If not said, `500`.
+    #[must_use]
+    pub fn max_nodes(mut self, max_nodes: i64) -> Self {
+        self.max_nodes = Some(max_nodes);
+        self
+    }
+}
+
+impl Operation for TicketImpact {
+    type Output = models::TicketImpact;
+    const NAME: &'static str = "cmdb_ticket_impact";
+}
+
+/// Make a ticket's linked configuration items exactly these - missing links are made first, then others are removed.
+///
+/// `native` · destructive · repeat: lookup_first
+///
+/// <https://netboxlabs.com/docs/netbox/models/extras/journalentry/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SetLinkedCis {
+    /// Ticket number.
+    pub ticket: String,
+    /// CI ids.
+    pub ci_ids: Vec<String>,
+}
+
+impl SetLinkedCis {
+    /// The operation with what it needs.
+    pub fn new(ticket: impl Into<String>, ci_ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { ticket: ticket.into(), ci_ids: ci_ids.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl Operation for SetLinkedCis {
+    type Output = models::SetLinksResult;
+    const NAME: &'static str = "cmdb_set_linked_cis";
+}
+
 /// Search configuration items by a piece of text, in one class or in all that the profile searches by default. Best matches are not ranked; narrow the text if `truncated` says there are more.
 ///
 /// `native` · read · repeat: natural
@@ -246,6 +645,597 @@ impl Probe {
 impl Operation for Probe {
     type Output = models::ProbeResult;
     const NAME: &'static str = "cmdb_probe";
+}
+
+/// Make a configuration item what it should be - create it if nobody knows it (by serial number, name or address), change what differs, or leave it. Several matches are refused.
+///
+/// `native` · write · repeat: lookup_first
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct UpsertCi {
+    /// A class that cmdb_list_classes calls creatable.
+    pub class: String,
+    /// Its name.
+    pub name: String,
+    /// Its serial number; identifies before the name does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Its address; identifies after the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// Values by the system's own names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl UpsertCi {
+    /// The operation with what it needs.
+    pub fn new(class: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { class: class.into(), name: name.into(), ..Default::default() }
+    }
+
+    /// Its serial number; identifies before the name does.
+    #[must_use]
+    pub fn serial(mut self, serial: impl Into<String>) -> Self {
+        self.serial = Some(serial.into());
+        self
+    }
+
+    /// Its address; identifies after the name.
+    #[must_use]
+    pub fn ip(mut self, ip: impl Into<String>) -> Self {
+        self.ip = Some(ip.into());
+        self
+    }
+
+    /// Values by the system's own names.
+    #[must_use]
+    pub fn attributes(mut self, attributes: serde_json::Map<String, serde_json::Value>) -> Self {
+        self.attributes = Some(attributes);
+        self
+    }
+}
+
+impl Operation for UpsertCi {
+    type Output = models::Upserted;
+    const NAME: &'static str = "cmdb_upsert_ci";
+}
+
+/// Bring up to fifty configuration items up to date at once, each as cmdb_upsert_ci does. What is wrong with one is told with it and stops no other. With dry_run nothing is written.
+///
+/// `native` · write · repeat: lookup_first
+///
+/// <https://www.servicenow.com/docs/r/servicenow-platform/configuration-management-database-cmdb/ire.html>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ReconcileCis {
+    /// The items as they should be.
+    pub items: Vec<models::CiInput>,
+    /// Only tell what would be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+impl ReconcileCis {
+    /// The operation with what it needs.
+    pub fn new(items: Vec<models::CiInput>) -> Self {
+        Self { items, ..Default::default() }
+    }
+
+    /// Only tell what would be done. If not said, `false`.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = Some(dry_run);
+        self
+    }
+}
+
+impl Operation for ReconcileCis {
+    type Output = models::ReconcileResult;
+    const NAME: &'static str = "cmdb_reconcile_cis";
+}
+
+/// Retire a configuration item - set the status that the profile calls retired. The item, its relations and its history stay.
+///
+/// `native` · write · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RetireCi {
+    /// CI id.
+    pub id: String,
+}
+
+impl RetireCi {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into() }
+    }
+}
+
+impl Operation for RetireCi {
+    type Output = models::Ci;
+    const NAME: &'static str = "cmdb_retire_ci";
+}
+
+/// Bring a retired configuration item back into use.
+///
+/// `native` · write · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RestoreCi {
+    /// CI id.
+    pub id: String,
+}
+
+impl RestoreCi {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into() }
+    }
+}
+
+impl Operation for RestoreCi {
+    type Output = models::Ci;
+    const NAME: &'static str = "cmdb_restore_ci";
+}
+
+/// Make one configuration item depend on another. A relation that is there already is left alone. cmdb_list_relation_kinds tells which kinds this system can make.
+///
+/// `native` · write · repeat: lookup_first
+///
+/// <https://netboxlabs.com/docs/netbox/models/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct AddRelation {
+    /// Id of the CI that depends.
+    pub from: String,
+    /// Id of the CI it depends on.
+    pub to: String,
+    /// What the relation means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+impl AddRelation {
+    /// The operation with what it needs.
+    pub fn new(from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { from: from.into(), to: to.into(), ..Default::default() }
+    }
+
+    /// What the relation means. If not said, `"depends_on"`.
+    #[must_use]
+    pub fn kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(kind.into());
+        self
+    }
+}
+
+impl Operation for AddRelation {
+    type Output = models::RelationMade;
+    const NAME: &'static str = "cmdb_add_relation";
+}
+
+/// Remove a relation between two configuration items. One that is not there is not missed.
+///
+/// `native` · destructive · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/models/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RemoveRelation {
+    /// Id of the CI that depends.
+    pub from: String,
+    /// Id of the CI it depends on.
+    pub to: String,
+    /// What the relation means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+impl RemoveRelation {
+    /// The operation with what it needs.
+    pub fn new(from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { from: from.into(), to: to.into(), ..Default::default() }
+    }
+
+    /// What the relation means. If not said, `"depends_on"`.
+    #[must_use]
+    pub fn kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(kind.into());
+        self
+    }
+}
+
+impl Operation for RemoveRelation {
+    type Output = models::RelationRemoved;
+    const NAME: &'static str = "cmdb_remove_relation";
+}
+
+/// Get several configuration items by id in as few requests as the system allows; `missing` names those that are gone or may not be seen. Without the systems' own records.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetCis {
+    /// CI ids.
+    pub ids: Vec<String>,
+}
+
+impl GetCis {
+    /// The operation with what it needs.
+    pub fn new(ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { ids: ids.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl Operation for GetCis {
+    type Output = models::CiBatch;
+    const NAME: &'static str = "cmdb_get_cis";
+}
+
+/// Find configuration items by their whole serial number. More than one is a mistake in the CMDB that people should know about.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FindCisBySerial {
+    /// The whole serial number.
+    pub serial: String,
+    /// Neutral class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+}
+
+impl FindCisBySerial {
+    /// The operation with what it needs.
+    pub fn new(serial: impl Into<String>) -> Self {
+        Self { serial: serial.into(), ..Default::default() }
+    }
+
+    /// Neutral class.
+    #[must_use]
+    pub fn class(mut self, class: impl Into<String>) -> Self {
+        self.class = Some(class.into());
+        self
+    }
+}
+
+impl Operation for FindCisBySerial {
+    type Output = models::Cis;
+    const NAME: &'static str = "cmdb_find_cis_by_serial";
+}
+
+/// Find configuration items by an IP address, without prefix length.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FindCisByIp {
+    /// IPv4 or IPv6 address.
+    pub ip: String,
+    /// Neutral class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+}
+
+impl FindCisByIp {
+    /// The operation with what it needs.
+    pub fn new(ip: impl Into<String>) -> Self {
+        Self { ip: ip.into(), ..Default::default() }
+    }
+
+    /// Neutral class.
+    #[must_use]
+    pub fn class(mut self, class: impl Into<String>) -> Self {
+        self.class = Some(class.into());
+        self
+    }
+}
+
+impl Operation for FindCisByIp {
+    type Output = models::Cis;
+    const NAME: &'static str = "cmdb_find_cis_by_ip";
+}
+
+/// Find the configuration items that a text (a mail, a ticket) mentions by name or address. Only words with a digit, a dash or a dot are looked up, forty at most; names that several items share are left out.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FindCisInText {
+    /// The text.
+    pub text: String,
+}
+
+impl FindCisInText {
+    /// The operation with what it needs.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+impl Operation for FindCisInText {
+    type Output = models::Mentions;
+    const NAME: &'static str = "cmdb_find_cis_in_text";
+}
+
+/// List the configuration items of a class, page by page.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListCis {
+    /// Neutral class (cmdb_list_classes).
+    pub class: String,
+    /// The most CIs to return.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+impl ListCis {
+    /// The operation with what it needs.
+    pub fn new(class: impl Into<String>) -> Self {
+        Self { class: class.into(), ..Default::default() }
+    }
+
+    /// The most CIs to return. If not said, `100`.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// `next` of the page before.
+    #[must_use]
+    pub fn after(mut self, after: impl Into<String>) -> Self {
+        self.after = Some(after.into());
+        self
+    }
+}
+
+impl Operation for ListCis {
+    type Output = models::CiList;
+    const NAME: &'static str = "cmdb_list_cis";
+}
+
+/// Count the configuration items of a class. Where the system does not tell, they are counted one by one up to 5,000.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CountCis {
+    /// Neutral class.
+    pub class: String,
+}
+
+impl CountCis {
+    /// The operation with what it needs.
+    pub fn new(class: impl Into<String>) -> Self {
+        Self { class: class.into() }
+    }
+}
+
+impl Operation for CountCis {
+    type Output = models::CiCount;
+    const NAME: &'static str = "cmdb_count_cis";
+}
+
+/// List the configuration items of a class that changed since a time, oldest first. Deletions are not told. Not every system tells when items changed (cmdb_capabilities).
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListChanges {
+    /// Neutral class.
+    pub class: String,
+    /// RFC 3339; changes at that time are among them.
+    pub since: String,
+    /// The most CIs to return.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+impl ListChanges {
+    /// The operation with what it needs.
+    pub fn new(class: impl Into<String>, since: impl Into<String>) -> Self {
+        Self { class: class.into(), since: since.into(), ..Default::default() }
+    }
+
+    /// The most CIs to return. If not said, `200`.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// `next` of the page before.
+    #[must_use]
+    pub fn after(mut self, after: impl Into<String>) -> Self {
+        self.after = Some(after.into());
+        self
+    }
+}
+
+impl Operation for ListChanges {
+    type Output = models::CiList;
+    const NAME: &'static str = "cmdb_list_changes";
+}
+
+/// Tell what was done to a configuration item, by whom and when - the change log of NetBox, the log of GLPI.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/features/change-logging/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetCiHistory {
+    /// CI id.
+    pub id: String,
+    /// The most entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl GetCiHistory {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Default::default() }
+    }
+
+    /// The most entries. If not said, `50`.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for GetCiHistory {
+    type Output = models::CiHistory;
+    const NAME: &'static str = "cmdb_get_ci_history";
+}
+
+/// List the configuration items that a group or organization is responsible for, by its whole name.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://www.servicenow.com/docs/r/api-reference/rest-apis/c_TableAPI.html>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListOwnedCis {
+    /// Name of the group, as the CI's `owner` has it.
+    pub owner: String,
+    /// The most CIs to return.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl ListOwnedCis {
+    /// The operation with what it needs.
+    pub fn new(owner: impl Into<String>) -> Self {
+        Self { owner: owner.into(), ..Default::default() }
+    }
+
+    /// The most CIs to return. If not said, `100`.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for ListOwnedCis {
+    type Output = models::CiPage;
+    const NAME: &'static str = "cmdb_list_owned_cis";
+}
+
+/// Tell which configuration item is meant - by serial number, else by name, else by address, whatever is given and the system can look up. `several` means nobody can tell.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct IdentifyCi {
+    /// Neutral class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its serial number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+}
+
+impl IdentifyCi {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// Neutral class.
+    #[must_use]
+    pub fn class(mut self, class: impl Into<String>) -> Self {
+        self.class = Some(class.into());
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Its serial number.
+    #[must_use]
+    pub fn serial(mut self, serial: impl Into<String>) -> Self {
+        self.serial = Some(serial.into());
+        self
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn ip(mut self, ip: impl Into<String>) -> Self {
+        self.ip = Some(ip.into());
+        self
+    }
+}
+
+impl Operation for IdentifyCi {
+    type Output = models::Identified;
+    const NAME: &'static str = "cmdb_identify_ci";
+}
+
+/// Tell which operations this connection's system can do, and what people should know about it. Costs no request.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Capabilities {}
+
+impl Capabilities {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self {}
+    }
+}
+
+impl Operation for Capabilities {
+    type Output = models::Capabilities;
+    const NAME: &'static str = "cmdb_capabilities";
 }
 
 /// List the direct relations of a configuration item, both what it depends on and what depends on it.
@@ -571,6 +1561,78 @@ impl Operation for ListLinkedTickets {
 }
 
 impl Cmdb {
+    /// List the kinds of relations, and which of them can be made in this system, between which classes. Costs no request.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/models/>
+    pub fn list_relation_kinds(&self) -> Call<ListRelationKinds> {
+        self.client().call(ListRelationKinds::new())
+    }
+
+    /// Find the shortest way along dependencies from a configuration item to another - why does a fault there matter here? `found` is false if there is none within the limits.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/models/>
+    pub fn find_path(&self, from: impl Into<String>, to: impl Into<String>) -> Call<FindPath> {
+        self.client().call(FindPath::new(from, to))
+    }
+
+    /// Tell what several configuration items all depend on, nearest first - where to look when they fail together. One of `ids` and `ticket` is needed.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/models/>
+    pub fn common_dependencies(&self) -> Call<CommonDependencies> {
+        self.client().call(CommonDependencies::new())
+    }
+
+    /// Find circles among what a configuration item depends on - groups of items that all depend on each other, the largest first.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/models/>
+    pub fn find_cycles(&self, id: impl Into<String>) -> Call<FindCycles> {
+        self.client().call(FindCycles::new(id))
+    }
+
+    /// Draw configuration items with what they depend on and what depends on them, as Mermaid, Graphviz DOT or SVG. The same relations give the same text. One of `ids` and `ticket` is needed.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://mermaid.js.org/syntax/flowchart.html>
+    pub fn service_map(&self) -> Call<ServiceMap> {
+        self.client().call(ServiceMap::new())
+    }
+
+    /// Get a ticket of the CMDB's own ticket system in short. NetBox has none.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://www.servicenow.com/docs/r/api-reference/rest-apis/c_TableAPI.html>
+    pub fn get_ticket(&self, ticket: impl Into<String>) -> Call<GetTicket> {
+        self.client().call(GetTicket::new(ticket))
+    }
+
+    /// Tell everything that follows from a ticket - its linked items, what is affected with them, how many of each class, and who is responsible for the linked items.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/models/extras/journalentry/>
+    pub fn ticket_impact(&self, ticket: impl Into<String>) -> Call<TicketImpact> {
+        self.client().call(TicketImpact::new(ticket))
+    }
+
+    /// Make a ticket's linked configuration items exactly these - missing links are made first, then others are removed.
+    ///
+    /// `native` · destructive · repeat: lookup_first
+    ///
+    /// <https://netboxlabs.com/docs/netbox/models/extras/journalentry/>
+    pub fn set_linked_cis(&self, ticket: impl Into<String>, ci_ids: impl IntoIterator<Item = impl Into<String>>) -> Call<SetLinkedCis> {
+        self.client().call(SetLinkedCis::new(ticket, ci_ids))
+    }
+
     /// Search configuration items by a piece of text, in one class or in all that the profile searches by default. Best matches are not ranked; narrow the text if `truncated` says there are more.
     ///
     /// `native` · read · repeat: natural
@@ -641,6 +1703,159 @@ impl Cmdb {
     /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
     pub fn probe(&self) -> Call<Probe> {
         self.client().call(Probe::new())
+    }
+
+    /// Make a configuration item what it should be - create it if nobody knows it (by serial number, name or address), change what differs, or leave it. Several matches are refused.
+    ///
+    /// `native` · write · repeat: lookup_first
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn upsert_ci(&self, class: impl Into<String>, name: impl Into<String>) -> Call<UpsertCi> {
+        self.client().call(UpsertCi::new(class, name))
+    }
+
+    /// Bring up to fifty configuration items up to date at once, each as cmdb_upsert_ci does. What is wrong with one is told with it and stops no other. With dry_run nothing is written.
+    ///
+    /// `native` · write · repeat: lookup_first
+    ///
+    /// <https://www.servicenow.com/docs/r/servicenow-platform/configuration-management-database-cmdb/ire.html>
+    pub fn reconcile_cis(&self, items: Vec<models::CiInput>) -> Call<ReconcileCis> {
+        self.client().call(ReconcileCis::new(items))
+    }
+
+    /// Retire a configuration item - set the status that the profile calls retired. The item, its relations and its history stay.
+    ///
+    /// `native` · write · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn retire_ci(&self, id: impl Into<String>) -> Call<RetireCi> {
+        self.client().call(RetireCi::new(id))
+    }
+
+    /// Bring a retired configuration item back into use.
+    ///
+    /// `native` · write · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn restore_ci(&self, id: impl Into<String>) -> Call<RestoreCi> {
+        self.client().call(RestoreCi::new(id))
+    }
+
+    /// Make one configuration item depend on another. A relation that is there already is left alone. cmdb_list_relation_kinds tells which kinds this system can make.
+    ///
+    /// `native` · write · repeat: lookup_first
+    ///
+    /// <https://netboxlabs.com/docs/netbox/models/>
+    pub fn add_relation(&self, from: impl Into<String>, to: impl Into<String>) -> Call<AddRelation> {
+        self.client().call(AddRelation::new(from, to))
+    }
+
+    /// Remove a relation between two configuration items. One that is not there is not missed.
+    ///
+    /// `native` · destructive · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/models/>
+    pub fn remove_relation(&self, from: impl Into<String>, to: impl Into<String>) -> Call<RemoveRelation> {
+        self.client().call(RemoveRelation::new(from, to))
+    }
+
+    /// Get several configuration items by id in as few requests as the system allows; `missing` names those that are gone or may not be seen. Without the systems' own records.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn get_cis(&self, ids: impl IntoIterator<Item = impl Into<String>>) -> Call<GetCis> {
+        self.client().call(GetCis::new(ids))
+    }
+
+    /// Find configuration items by their whole serial number. More than one is a mistake in the CMDB that people should know about.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn find_cis_by_serial(&self, serial: impl Into<String>) -> Call<FindCisBySerial> {
+        self.client().call(FindCisBySerial::new(serial))
+    }
+
+    /// Find configuration items by an IP address, without prefix length.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn find_cis_by_ip(&self, ip: impl Into<String>) -> Call<FindCisByIp> {
+        self.client().call(FindCisByIp::new(ip))
+    }
+
+    /// Find the configuration items that a text (a mail, a ticket) mentions by name or address. Only words with a digit, a dash or a dot are looked up, forty at most; names that several items share are left out.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn find_cis_in_text(&self, text: impl Into<String>) -> Call<FindCisInText> {
+        self.client().call(FindCisInText::new(text))
+    }
+
+    /// List the configuration items of a class, page by page.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn list_cis(&self, class: impl Into<String>) -> Call<ListCis> {
+        self.client().call(ListCis::new(class))
+    }
+
+    /// Count the configuration items of a class. Where the system does not tell, they are counted one by one up to 5,000.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn count_cis(&self, class: impl Into<String>) -> Call<CountCis> {
+        self.client().call(CountCis::new(class))
+    }
+
+    /// List the configuration items of a class that changed since a time, oldest first. Deletions are not told. Not every system tells when items changed (cmdb_capabilities).
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn list_changes(&self, class: impl Into<String>, since: impl Into<String>) -> Call<ListChanges> {
+        self.client().call(ListChanges::new(class, since))
+    }
+
+    /// Tell what was done to a configuration item, by whom and when - the change log of NetBox, the log of GLPI.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/features/change-logging/>
+    pub fn get_ci_history(&self, id: impl Into<String>) -> Call<GetCiHistory> {
+        self.client().call(GetCiHistory::new(id))
+    }
+
+    /// List the configuration items that a group or organization is responsible for, by its whole name.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://www.servicenow.com/docs/r/api-reference/rest-apis/c_TableAPI.html>
+    pub fn list_owned_cis(&self, owner: impl Into<String>) -> Call<ListOwnedCis> {
+        self.client().call(ListOwnedCis::new(owner))
+    }
+
+    /// Tell which configuration item is meant - by serial number, else by name, else by address, whatever is given and the system can look up. `several` means nobody can tell.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn identify_ci(&self) -> Call<IdentifyCi> {
+        self.client().call(IdentifyCi::new())
+    }
+
+    /// Tell which operations this connection's system can do, and what people should know about it. Costs no request.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://netboxlabs.com/docs/netbox/integrations/rest-api/>
+    pub fn capabilities(&self) -> Call<Capabilities> {
+        self.client().call(Capabilities::new())
     }
 
     /// List the direct relations of a configuration item, both what it depends on and what depends on it.

@@ -3,11 +3,20 @@
 use std::ops::Deref;
 
 use connector_manifest::{select::Path, template::Template};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 /// A text with `{placeholders}`.
-#[derive(Debug, Clone)]
-pub(crate) struct Words(pub(crate) Template);
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(transparent)]
+pub(crate) struct Words(#[schemars(with = "String")] pub(crate) Template);
+
+impl Words {
+    /// No path below the base URL.
+    pub(crate) fn root() -> Self {
+        Self(Template::parse(""))
+    }
+}
 
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -24,8 +33,9 @@ impl Deref for Words {
 }
 
 /// A path into a reply.
-#[derive(Debug, Clone)]
-pub(crate) struct At(Path);
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(transparent)]
+pub(crate) struct At(#[schemars(with = "String")] Path);
 
 impl At {
     /// The whole value.

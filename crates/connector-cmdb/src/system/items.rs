@@ -11,14 +11,20 @@ use crate::{
 };
 
 /// Items of the same name beyond these are not looked at.
-const MOST_NAMESAKES: usize = 50;
+const MOST_NAMESAKES: usize = 200;
 
 impl System<'_> {
     /// The rows of a class that a query finds.
     pub(crate) async fn rows(&self, class: &Class, query: &Query, vars: &Vars, most: usize) -> Result<Rows> {
-        let mut pairs = self.pairs(&[&self.profile.query, query], vars);
+        self.rows_from(class, query, vars, 0, most).await
+    }
+
+    /// The rows of a class that a query finds, from one on.
+    pub(crate) async fn rows_from(&self, class: &Class, query: &Query, vars: &Vars, start: usize, most: usize) -> Result<Rows> {
+        let vars = vars.clone().with("native_class", class.native.as_str());
+        let mut pairs = self.pairs(&[&self.profile.query, query], &vars);
         pairs.extend(class.query.clone());
-        self.list(&class.list, &pairs, most).await
+        self.list_from(&class.list, &pairs, start, most).await
     }
 
     /// Searches the classes one after the other until there are enough.
@@ -35,7 +41,10 @@ impl System<'_> {
             let rows = self.rows(class, &self.profile.search, &vars, room).await?;
             more |= rows.more;
             for row in &rows.rows {
-                found.push(self.ci(Some(&class.native), row)?);
+                let ci = self.ci(Some(&class.native), row)?;
+                if !self.profile.search_is_in_name || ci.name.to_lowercase().contains(&text.to_lowercase()) {
+                    found.push(ci);
+                }
             }
         }
         Ok((found, more))
@@ -74,7 +83,8 @@ impl System<'_> {
             None => self.profile.look_through(None)?.first().copied(),
         };
         let class = class.ok_or_else(|| Error::internal("an id without a class passed the check"))?;
-        self.path(&self.profile.one, &self.vars().with("list", class.list.as_str()).with("id", id.native.as_str()))
+        let vars = self.vars().with("list", class.list.as_str()).with("native_class", class.native.as_str()).with("id", id.native.as_str());
+        self.path(&self.profile.one, &vars)
     }
 
     /// The values requests about one item are filled with.
@@ -89,8 +99,23 @@ impl System<'_> {
     /// One item with the system's own record; `None` if there is none or it may not be seen.
     pub(crate) async fn get(&self, id: &CiId) -> Result<Option<Ci>> {
         // Attributes are the point of reading one, so the short list of fields that lists use does not apply.
-        let Some(value) = self.read(&self.one(id)?, &[]).await? else { return Ok(None) };
-        let record = self.profile.record.select(&value);
+        let pairs = self.pairs(&[&self.profile.one_query], &self.about(id)?);
+        let record = if self.profile.reads_one_by_query() {
+            let Some(value) = self.read("", &pairs).await? else { return Ok(None) };
+            // There is no address of one record: it comes alone or as a list with one row.
+            let rows = match self.profile.record.select(&value) {
+                Value::Array(rows) => rows,
+                Value::Null => Vec::new(),
+                one => vec![one],
+            };
+            let Some(record) = rows.into_iter().find(|row| self.profile.fields.id.text(row).is_some_and(|found| found == id.native)) else {
+                return Ok(None);
+            };
+            record
+        } else {
+            let Some(value) = self.read(&self.one(id)?, &pairs).await? else { return Ok(None) };
+            self.profile.record.select(&value)
+        };
         let mut ci = self.ci(id.native_class.as_deref(), &record)?;
         ci.attributes = Some(record);
         Ok(Some(ci))
@@ -111,10 +136,12 @@ impl System<'_> {
                 one => vec![one],
             };
             for row in rows {
-                let text = |at: &crate::profile::At| at.text(&row).filter(|text| !text.is_empty());
+                let text = |at: &crate::profile::At| at.text(&row).filter(|text| self.says(text));
                 let Some(name) = text(&request.name) else { continue };
                 let role = request.role.as_ref().and_then(text).or_else(|| request.role_is.clone());
-                owners.push(json!({ "id": text(&request.id), "name": name, "role": role, "email": request.email.as_ref().and_then(text) }));
+                owners.push(
+                    json!({ "id": request.id.as_ref().and_then(text), "name": name, "role": role, "email": request.email.as_ref().and_then(text) }),
+                );
             }
         }
         if known { Ok(owners) } else { Err(self.missing(id)) }
@@ -144,8 +171,8 @@ impl System<'_> {
         let body = self.body(&update.body, &vars)?;
         let reply = self.write(update.method, &self.path(&update.path, &vars)?, &[], Some(&body), headers).await?;
         match reply {
-            Some(value) => self.ci(id.native_class.as_deref(), &self.profile.record.select(&value)),
-            None => self.get(id).await?.ok_or_else(|| self.missing(id)),
+            Some(value) if !update.read_back => self.ci(id.native_class.as_deref(), &self.profile.record.select(&value)),
+            _ => self.get(id).await?.ok_or_else(|| self.missing(id)),
         }
     }
 
@@ -163,6 +190,11 @@ impl System<'_> {
         if let Some(there) = self.find(name, Some(&class.name)).await? {
             return Ok((false, there));
         }
+        self.make(class, name, attributes).await.map(|made| (true, made))
+    }
+
+    /// Creates an item without looking for it.
+    pub(crate) async fn make(&self, class: &Class, name: &str, attributes: Map<String, Value>) -> Result<Ci> {
         let create = &self.profile.create;
         let mut values = attributes;
         values.insert(create.name.clone(), name.into());
@@ -183,7 +215,7 @@ impl System<'_> {
         let native = create.id.text(&reply).ok_or_else(|| Error::protocol("the CMDB's answer to a create has no id"))?;
         let id = self.id(&self.whole_id(&class.native, &native)).map_err(|error| error.with_kind(ErrorKind::Protocol))?;
         let made = self.get(&id).await?.ok_or_else(|| Error::protocol("the item that was just created cannot be read"))?;
-        Ok((true, Ci { attributes: None, ..made }))
+        Ok(Ci { attributes: None, ..made })
     }
 
     /// That there is no such item.

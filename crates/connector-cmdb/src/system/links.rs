@@ -25,17 +25,45 @@ impl System<'_> {
             let text = marker.fill(|_| Some(ticket.into())).unwrap_or_default();
             return Ok(vars.with("marker", text));
         }
+        self.ticket_form(ticket)?;
         let own_id = self.profile.ids.format == IdFormat::Hex32 && ticket.len() == 32 && ticket.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let (Some(lookup), false) = (&self.links().ticket, own_id) else { return Ok(vars.with("ticket_id", ticket)) };
+        let (Some(_), false) = (&self.links().ticket, own_id) else {
+            let number = ticket.parse::<u64>().ok().filter(|_| self.links().ticket_is_integer);
+            return Ok(vars.with("ticket_id", number.map_or_else(|| ticket.into(), Value::from)));
+        };
+        let (id, _) = self.ticket_row(ticket).await?;
+        let id = self.link_value(&id);
+        Ok(vars.with("ticket_id", id))
+    }
+
+    /// Refuses what cannot be the number of a ticket.
+    fn ticket_form(&self, ticket: &str) -> Result<()> {
+        if self.links().ticket_is_integer && (ticket.is_empty() || ticket.len() > 18 || !ticket.bytes().all(|byte| byte.is_ascii_digit())) {
+            let ticket = connector_core::redact::printable(ticket, 60);
+            return Err(Error::invalid(format!("`{ticket}` is no ticket of {}; its tickets are numbers", self.profile.name)));
+        }
+        Ok(())
+    }
+
+    /// A ticket of the system and its id.
+    pub(crate) async fn ticket_row(&self, ticket: &str) -> Result<(String, Value)> {
+        let Some(lookup) = &self.links().ticket else {
+            return Err(Error::unsupported(format!("{} has no tickets of its own; ask the ticket system", self.profile.name)));
+        };
+        self.ticket_form(ticket)?;
+        let vars = self.vars().with("ticket", ticket);
         let path = self.path(&lookup.path, &vars)?;
         let found = self.read(&path, &self.pairs(&[&lookup.query], &vars)).await?.unwrap_or_default();
-        let rows = lookup.items.get(&found).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let rows = match lookup.items.select(&found) {
+            Value::Array(rows) => rows,
+            Value::Null => Vec::new(),
+            one => vec![one],
+        };
         let row = rows.iter().find(|row| lookup.is.text(row).is_some_and(|number| number.eq_ignore_ascii_case(ticket)));
-        let id = row.and_then(|row| lookup.id.text(row)).ok_or_else(|| {
+        row.and_then(|row| Some((lookup.id.text(row)?, row.clone()))).ok_or_else(|| {
             let ticket = connector_core::redact::printable(ticket, 60);
             Error::new(ErrorKind::NotFound, format!("{} has no ticket `{ticket}`, or the credential may not see it", self.profile.name))
-        })?;
-        Ok(vars.with("ticket_id", id))
+        })
     }
 
     /// The links of a ticket.
@@ -71,8 +99,19 @@ impl System<'_> {
     /// Removes a link. One that is gone is not missed.
     pub(crate) async fn unlink(&self, link: &TicketLink) -> Result<()> {
         let remove = &self.links().remove;
-        let vars = self.vars().with("link", link.id.as_str());
-        self.write(remove.method, &self.path(&remove.path, &vars)?, &[], None, Vec::new()).await.map(|_| ())
+        let native = self.id(&link.ci_id)?;
+        let vars = self.about(&native)?.with("link", self.link_value(&link.id)).with("ticket", link.ticket.as_str());
+        let body = self.body(&remove.body, &vars)?;
+        let pairs = self.pairs(&[&remove.query], &vars);
+        self.write(remove.method, &self.path(&remove.path, &vars)?, &pairs, (!body.is_null()).then_some(&body), Vec::new()).await.map(|_| ())
+    }
+
+    /// A link's id as it goes into a body.
+    fn link_value(&self, id: &str) -> Value {
+        match self.profile.ids.format {
+            IdFormat::Integer => id.parse::<u64>().map_or_else(|_| id.into(), Value::from),
+            _ => id.into(),
+        }
     }
 
     /// The links a query finds. Of marked notes only those count whose whole text is the marker.
@@ -82,6 +121,12 @@ impl System<'_> {
         let mut links = Vec::new();
         for row in &rows.rows {
             let Some(id) = self.links().id.text(row) else { continue };
+            // A filter by likeness also gives ticket 150 for 15.
+            if let (Some(at), Some(_)) = (&self.links().exactly, ticket)
+                && at.text(row) != connector_manifest::template::Args::text(vars, "ticket_id").map(std::borrow::Cow::into_owned)
+            {
+                continue;
+            }
             let told = match (&self.links().marked, &self.links().ticket_at) {
                 (Some(marked), _) => match marked.text(row).and_then(|text| self.marked_ticket(&text)) {
                     Some(told) if ticket.is_none_or(|ticket| ticket == told) => told,
@@ -107,7 +152,7 @@ impl System<'_> {
     fn linked_item(&self, row: &Value) -> Option<(String, Option<String>, Option<String>)> {
         let ci = &self.links().ci;
         let native = ci.native_class.as_ref().and_then(|at| at.text(row)).filter(|text| !text.is_empty());
-        let id = texts(&ci.id.as_ref()?.select(row)).into_iter().find(|id| !id.is_empty())?;
+        let id = texts(&ci.id.as_ref()?.select(row)).into_iter().find(|id| self.says(id))?;
         let name = ci.name.as_ref().and_then(|at| at.text(row)).filter(|text| !text.is_empty());
         let whole = self.whole_id(native.as_deref().unwrap_or_default(), &id);
         Some((whole, name, native.map(|native| self.profile.class_name(&native))))

@@ -1,10 +1,13 @@
 //! One CMDB as a call sees it: its profile, and the requests that the profile describes.
 
 mod items;
+mod known;
 mod links;
+mod relate;
 mod relations;
 mod request;
 mod vars;
+mod wire;
 
 use std::sync::Arc;
 
@@ -17,8 +20,10 @@ use crate::{
     profile::{At, IdFormat, IdStyle, Profile, Times},
 };
 
+pub(crate) use known::{Known, Wanted};
 pub(crate) use relations::Graph;
 pub(crate) use vars::Vars;
+pub(crate) use wire::Sessions;
 
 /// A CMDB during one call.
 #[derive(Clone, Copy)]
@@ -26,6 +31,7 @@ pub(crate) struct System<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) cx: &'a CallCx,
     pub(crate) profile: &'a Arc<Profile>,
+    pub(crate) sessions: &'a Sessions,
 }
 
 /// A neutral id, taken apart.
@@ -63,6 +69,9 @@ impl System<'_> {
         let fits = match ids.format {
             IdFormat::Integer => !native.is_empty() && native.len() < 20 && native.bytes().all(|byte| byte.is_ascii_digit()),
             IdFormat::Hex32 => native.len() == 32 && native.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            IdFormat::Token => {
+                (1..=64).contains(&native.len()) && native.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+            }
             IdFormat::Uuid => native.len() == 36 && native.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'),
         };
         if fits { Ok(CiId { whole: text.to_owned(), native_class, native: native.to_owned() }) } else { Err(self.wrong_id(text)) }
@@ -72,11 +81,12 @@ impl System<'_> {
         let looks = match (self.profile.ids.style, self.profile.ids.format) {
             (IdStyle::Typed, _) => {
                 let classes: Vec<&str> = self.profile.classes.0.iter().map(|class| class.native.as_str()).collect();
-                format!("CLASS:NUMBER with one of the classes {}", classes.join(", "))
+                format!("CLASS:ID with one of the classes {}", classes.join(", "))
             }
             (IdStyle::Plain, IdFormat::Hex32) => "32 hexadecimal digits (a sys_id)".to_owned(),
             (IdStyle::Plain, IdFormat::Uuid) => "a UUID".to_owned(),
             (IdStyle::Plain, IdFormat::Integer) => "a number".to_owned(),
+            (IdStyle::Plain, IdFormat::Token) => "letters, digits, dots, dashes and underscores".to_owned(),
         };
         let text = connector_core::redact::printable(text, 60);
         Error::invalid(format!("`{text}` is not an id of {}; it looks like {looks}; cmdb_find_ci_by_name finds ids", self.profile.name))
@@ -93,7 +103,7 @@ impl System<'_> {
     /// A record in the neutral shape.
     pub(crate) fn ci(&self, native_class: Option<&str>, record: &Value) -> Result<Ci> {
         let fields = &self.profile.fields;
-        let text = |at: &Option<At>| at.as_ref().and_then(|at| at.text(record)).filter(|text| !text.is_empty());
+        let text = |at: &Option<At>| at.as_ref().and_then(|at| at.text(record)).filter(|text| self.says(text));
         let native_id = fields.id.text(record).ok_or_else(|| Error::protocol("a record of the CMDB has no id"))?;
         let native_class = text(&fields.class).or_else(|| native_class.map(str::to_owned)).unwrap_or_default();
         let ips = fields.ips.iter().flat_map(|at| texts(&at.select(record)));
@@ -101,7 +111,7 @@ impl System<'_> {
         for ip in ips {
             // NetBox writes addresses with their prefix length.
             let ip = ip.split('/').next().unwrap_or_default().to_owned();
-            if !ip.is_empty() && !seen.contains(&ip) {
+            if self.says(&ip) && !seen.contains(&ip) {
                 seen.push(ip);
             }
         }
@@ -119,6 +129,20 @@ impl System<'_> {
             updated_at: text(&fields.updated_at).map(|time| self.rfc3339(&time)),
             url: text(&fields.url),
             attributes: None,
+        })
+    }
+
+    /// Whether a text of the system says anything.
+    pub(crate) fn says(&self, text: &str) -> bool {
+        !text.is_empty() && !self.profile.nothing.iter().any(|nothing| nothing == text)
+    }
+
+    /// An RFC 3339 time as the system writes times; `None` if it is none.
+    pub(crate) fn system_time(&self, time: &str) -> Option<String> {
+        let time: jiff::Timestamp = time.parse().ok()?;
+        Some(match self.profile.times {
+            Times::UtcSpace => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            Times::Rfc3339 => time.to_string(),
         })
     }
 

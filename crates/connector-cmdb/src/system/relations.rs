@@ -47,15 +47,19 @@ impl<'a> Graph<'a> {
             }
             let both = rule.kind == Some(Kind::ConnectedTo) || rule.kinds.values().any(|kind| kind.reverse);
             let mut records = Vec::new();
-            if both || direction == Direction::Dependencies {
-                records.extend(self.records(rule, &rule.by_from, self.natives(rule, &rule.from), ids).await?);
-            }
-            if both || direction == Direction::Dependents {
-                if let Some(by_to) = &rule.by_to {
-                    records.extend(self.records(rule, by_to, self.natives(rule, &rule.to), ids).await?);
+            if rule.whole {
+                records = self.all(number, rule).await?;
+            } else {
+                if both || direction == Direction::Dependencies {
+                    records.extend(self.records(rule, &rule.by_from, self.natives(rule, &rule.from), ids).await?);
                 }
-                if rule.scan && direction == Direction::Dependents {
-                    records.extend(self.scan(number, rule, ids, names).await?);
+                if both || direction == Direction::Dependents {
+                    if let Some(by_to) = &rule.by_to {
+                        records.extend(self.records(rule, by_to, self.natives(rule, &rule.to), ids).await?);
+                    }
+                    if rule.scan && direction == Direction::Dependents {
+                        records.extend(self.scan(number, rule, ids, names).await?);
+                    }
                 }
             }
             for record in &records {
@@ -108,6 +112,16 @@ impl<'a> Graph<'a> {
         if let Some(class) = class {
             pairs.extend(class.query.clone());
         }
+        if let Some(edges) = &rule.edges {
+            let Some(value) = self.system.read(path, &pairs).await? else { return Ok(Vec::new()) };
+            let Some(Value::Object(map)) = edges.get(&value) else { return Ok(Vec::new()) };
+            let each = |(source, targets): (&String, &Value)| -> Vec<Value> {
+                targets.as_array().into_iter().flatten().map(|target| json!({ "source": source, "target": target })).collect()
+            };
+            let records: Vec<Value> = map.iter().flat_map(each).collect();
+            self.cut |= records.len() > most;
+            return Ok(records.into_iter().take(most).collect());
+        }
         let rows = self.system.list(path, &pairs, most).await?;
         self.cut |= rows.more;
         Ok(rows.rows)
@@ -115,14 +129,20 @@ impl<'a> Graph<'a> {
 
     /// The records of a class that name one of the items. The class is read once per walk.
     async fn scan(&mut self, number: usize, rule: &Rule, ids: &[CiId], names: &HashMap<String, String>) -> Result<Vec<Value>> {
-        if !self.scanned.contains_key(&number) {
-            let all = self.rows(rule, &Query::new(), &self.system.vars(), MOST_SCANNED).await?;
-            self.scanned.insert(number, all);
-        }
+        let all = self.all(number, rule).await?;
         let wanted: HashSet<String> = ids.iter().filter_map(|id| names.get(&id.whole)).map(|name| name.to_lowercase()).collect();
         let told = |record: &Value| rule.to.name.as_ref().map(|at| texts(&at.select(record))).unwrap_or_default();
-        let all = self.scanned.get(&number).map(Vec::as_slice).unwrap_or_default();
-        Ok(all.iter().filter(|record| told(record).iter().any(|name| wanted.contains(&name.to_lowercase()))).cloned().collect())
+        Ok(all.into_iter().filter(|record| told(record).iter().any(|name| wanted.contains(&name.to_lowercase()))).collect())
+    }
+
+    /// All records of a rule, read once per walk.
+    async fn all(&mut self, number: usize, rule: &Rule) -> Result<Vec<Value>> {
+        if let Some(known) = self.scanned.get(&number) {
+            return Ok(known.clone());
+        }
+        let all = self.rows(rule, &Query::new(), &self.system.vars(), MOST_SCANNED).await?;
+        self.scanned.insert(number, all.clone());
+        Ok(all)
     }
 
     /// The relations a record holds.
@@ -148,6 +168,9 @@ impl<'a> Graph<'a> {
     /// What one end of a record points at: nothing, one item, or several.
     async fn ends(&mut self, end: &RuleEnd, own_class: Option<&str>, record: &Value) -> Result<Vec<End>> {
         let names = end.name.as_ref().map(|at| texts(&at.select(record))).unwrap_or_default();
+        if let Some(at) = &end.reference {
+            return Ok(texts(&at.select(record)).iter().filter_map(|text| self.pointed_at(text, names.first())).collect());
+        }
         let Some(at) = &end.id else {
             let mut ends = Vec::new();
             for name in names {
@@ -172,6 +195,13 @@ impl<'a> Graph<'a> {
             class: class.clone(),
         });
         Ok(ends.collect())
+    }
+
+    /// What `Server::12` points at, if the profile knows the class.
+    fn pointed_at(&self, text: &str, name: Option<&String>) -> Option<End> {
+        let (native, id) = text.split_once("::")?;
+        let class = self.system.profile.native_class(native)?;
+        Some(End { id: self.system.whole_id(native, id), name: name.filter(|name| !name.is_empty()).cloned(), class: Some(class.name.clone()) })
     }
 
     /// The items of this name, looked up once per walk.

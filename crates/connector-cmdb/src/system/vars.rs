@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Values by placeholder. In texts they are escaped by the profile's rule; a value that is the whole parameter goes as it is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Vars {
-    values: BTreeMap<&'static str, Value>,
+    values: BTreeMap<Cow<'static, str>, Value>,
     escape: Option<String>,
 }
 
@@ -22,8 +22,8 @@ impl Vars {
     }
 
     /// Adds a value.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.values.insert(name, value.into());
+    pub(crate) fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
+        self.values.insert(name.into(), value.into());
         self
     }
 }

@@ -132,7 +132,10 @@ impl Auth {
             }
             // One that cannot be used, or that waits for a person, is taken only if no other fits, for what it then has to say.
             None => {
-                let fitting = || self.schemes.iter().filter(|scheme| scheme.fits(&credential));
+                // What wants more than one proof goes first: its fields are those of others too.
+                let several = |scheme: &&Scheme| matches!(scheme.spec, AuthSpec::All { .. });
+                let first = || self.schemes.iter().filter(several).chain(self.schemes.iter().filter(move |scheme| !several(scheme)));
+                let fitting = || first().filter(|scheme| scheme.fits(&credential));
                 let usable = || fitting().filter(|scheme| scheme.method.is_ok());
                 usable().find(|scheme| scheme.is_ready(&credential)).or_else(|| usable().next()).or_else(|| fitting().next())
             }

@@ -2,13 +2,16 @@
 //! bodies; it refuses to know about sockets, fault chances or the other vendors.
 
 pub(crate) mod erp;
+pub(crate) mod glpi;
 pub(crate) mod hubspot;
+pub(crate) mod itop;
 pub(crate) mod msgraph;
 pub(crate) mod netbox;
 pub(crate) mod servicenow;
 pub(crate) mod slack;
 pub(crate) mod ticketing;
 pub(crate) mod topology;
+pub(crate) mod valuemation;
 
 use crate::clock::WallClock;
 use crate::exchange::{Reply, Req};
@@ -19,7 +22,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 
 /// Ids of all vendors, as they appear in URLs.
-pub const VENDORS: [&str; 7] = ["msgraph", "hubspot", "slack", "netbox", "servicenow", "ticketing", "erp"];
+pub const VENDORS: [&str; 10] = ["msgraph", "hubspot", "slack", "netbox", "servicenow", "glpi", "itop", "valuemation", "ticketing", "erp"];
 
 /// A fake vendor as the dispatcher drives it.
 #[async_trait]

@@ -9,7 +9,7 @@ use crate::ledger::{EffectKind, Entry};
 use serde_json::{Value, json};
 
 /// (from, to, type id, its inverse, label): HubSpot's own association types, default before primary.
-const TYPES: [(&str, &str, u64, u64, Option<&str>); 22] = [
+const TYPES: [(&str, &str, u64, u64, Option<&str>); 26] = [
     ("contacts", "companies", 279, 280, None),
     ("contacts", "companies", 1, 2, Some("Primary")),
     ("companies", "contacts", 280, 279, None),
@@ -32,9 +32,15 @@ const TYPES: [(&str, &str, u64, u64, Option<&str>); 22] = [
     ("contacts", "notes", 201, 202, None),
     ("notes", "companies", 190, 189, None),
     ("companies", "notes", 189, 190, None),
+    ("tasks", "contacts", 204, 203, None),
+    ("contacts", "tasks", 203, 204, None),
+    ("line_items", "deals", 20, 19, None),
+    ("deals", "line_items", 19, 20, None),
 ];
 
 const OWN: &str = "HUBSPOT_DEFINED";
+/// Links of one record in one answer.
+const PAGE: usize = 500;
 
 /// Reads `[{associationCategory, associationTypeId}]`.
 pub(super) fn types(list: &Value) -> Vec<(String, u64)> {
@@ -203,7 +209,14 @@ impl HubSpot {
                             .push(json!({"status": "error", "category": "OBJECT_NOT_FOUND", "subCategory": "crm.associations.NO_ASSOCIATIONS_FOUND",
                             "message": message, "context": {"fromObjectId": [input["id"]]}}));
                     } else {
-                        results.push(json!({"from": {"id": input["id"]}, "to": links}));
+                        // 500 links of each record at a time; the record's own cursor leads on.
+                        let after = input["after"].as_str().and_then(|after| after.parse().ok()).unwrap_or(0_usize);
+                        let page: Vec<&Value> = links.iter().skip(after).take(PAGE).collect();
+                        let mut one = json!({"from": {"id": input["id"]}, "to": page});
+                        if after + PAGE < links.len() {
+                            one["paging"] = json!({"next": {"after": (after + PAGE).to_string()}});
+                        }
+                        results.push(one);
                     }
                 }
                 200

@@ -1,10 +1,12 @@
 //! A stateful fake of HubSpot's CRM: objects, batches, search, properties, associations, lookups, OAuth and signed webhooks. It
 //! refuses marketing, CMS and conversation APIs.
 
+mod app;
 mod associations;
 mod batch;
 mod catalogue;
 mod events;
+mod lists;
 mod oauth;
 mod objects;
 mod properties;
@@ -87,6 +89,9 @@ impl HubSpot {
             ("GET", ["crm", "owners"]) => catalogue::owners(req),
             ("GET", ["crm", "owners", id]) => catalogue::owner(id),
             ("GET", ["crm", "pipelines", kind]) => catalogue::pipelines(kind),
+            (_, ["crm", "schemas", rest @ ..]) => app::schemas(rest, req),
+            (_, ["crm", "lists", rest @ ..]) => self.lists(store, rest, req),
+            (_, ["webhooks", rest @ ..]) => self.app(store, rest, req),
             (_, ["crm", "properties", kind, rest @ ..]) => self.properties(store, known_type(kind)?, rest, req),
             (_, ["crm", "associations", from, to, rest @ ..]) => self.association_batch(store, from, to, rest, req),
             (_, ["crm", "objects", kind, rest @ ..]) => {
@@ -133,7 +138,8 @@ impl HubSpot {
         }
         self.allowed(req)?;
         let mut store = lock(&self.store);
-        if last == "search" {
+        // Lists are searched too, but not with the search API and its limit.
+        if last == "search" && !req.segments.iter().any(|segment| segment == "lists") {
             return self.route(&mut store, req);
         }
         let remaining = self.limited(&mut store)?;

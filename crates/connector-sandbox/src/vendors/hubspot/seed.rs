@@ -33,7 +33,7 @@ const LAST: [&str; 10] = ["Abel", "Brandt", "Costa", "Duarte", "Eriksen", "Fonta
 const CONTACTS: usize = 36;
 
 /// Definitions HubSpot ships: object, name, label, type, field type.
-const DEFINITIONS: [(&str, &str, &str, &str, &str); 43] = [
+const DEFINITIONS: [(&str, &str, &str, &str, &str); 60] = [
     ("contacts", "email", "Email", "string", "text"),
     ("contacts", "firstname", "First name", "string", "text"),
     ("contacts", "lastname", "Last name", "string", "text"),
@@ -77,6 +77,23 @@ const DEFINITIONS: [(&str, &str, &str, &str, &str); 43] = [
     ("products", "price", "Unit price", "number", "number"),
     ("products", "hs_sku", "SKU", "string", "text"),
     ("products", "createdate", "Create date", "datetime", "date"),
+    ("notes", "hubspot_owner_id", "Activity assigned to", "string", "text"),
+    ("line_items", "name", "Name", "string", "text"),
+    ("line_items", "quantity", "Quantity", "number", "number"),
+    ("line_items", "price", "Unit price", "number", "number"),
+    ("line_items", "amount", "Net price", "number", "number"),
+    ("line_items", "hs_product_id", "Product ID", "number", "number"),
+    ("line_items", "createdate", "Create date", "datetime", "date"),
+    ("tasks", "hs_task_subject", "Task title", "string", "text"),
+    ("tasks", "hs_task_body", "Task notes", "string", "html"),
+    ("tasks", "hs_task_status", "Task status", "string", "text"),
+    ("tasks", "hs_task_priority", "Priority", "string", "text"),
+    ("tasks", "hs_timestamp", "Due date", "datetime", "date"),
+    ("tasks", "hubspot_owner_id", "Assigned to", "string", "text"),
+    ("tasks", "createdate", "Create date", "datetime", "date"),
+    ("machines", "serial", "Serial number", "string", "text"),
+    ("machines", "createdate", "Create date", "datetime", "date"),
+    ("machines", "model", "Model", "string", "text"),
 ];
 
 /// Fills an empty store.

@@ -8,13 +8,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Object types: path name, singular, type id.
-pub(super) const TYPES: [(&str, &str, &str); 6] = [
+pub(super) const TYPES: [(&str, &str, &str); 9] = [
     ("contacts", "contact", "0-1"),
     ("companies", "company", "0-2"),
     ("deals", "deal", "0-3"),
     ("tickets", "ticket", "0-5"),
     ("notes", "note", "0-46"),
     ("products", "product", "0-7"),
+    ("line_items", "line_item", "0-8"),
+    ("tasks", "task", "0-27"),
+    ("machines", "p424242_machine", "2-1234"),
 ];
 
 /// The path name of an object type written in any accepted form.
@@ -35,6 +38,9 @@ pub(super) fn default_properties(kind: &str) -> &'static [&'static str] {
         "deals" => &["dealname", "amount", "closedate", "pipeline", "dealstage"],
         "tickets" => &["subject", "content", "hs_pipeline", "hs_pipeline_stage", "hs_ticket_category", "hs_ticket_priority"],
         "products" => &["name", "description", "price"],
+        "line_items" => &["name", "quantity", "price"],
+        "tasks" => &["hs_task_subject", "hs_task_status", "hs_timestamp"],
+        "machines" => &["serial"],
         _ => &["hs_note_body", "hs_timestamp"],
     }
 }
@@ -107,6 +113,9 @@ pub(super) struct Store {
     pub(super) searches: VecDeque<Timestamp>,
     pub(super) webhook: Option<String>,
     pub(super) event_id: u64,
+    pub(super) lists: BTreeMap<u64, super::lists::List>,
+    /// The app's webhook subscriptions, by id.
+    pub(super) subscriptions: BTreeMap<u64, Value>,
 }
 
 impl Store {
@@ -193,7 +202,8 @@ impl Store {
         let needed: &[&str] = match kind {
             "deals" => &["dealname", "dealstage", "pipeline"],
             "tickets" => &["subject", "hs_pipeline", "hs_pipeline_stage"],
-            "notes" => &["hs_timestamp"],
+            "notes" | "tasks" => &["hs_timestamp"],
+            "machines" => &["serial"],
             _ => &[],
         };
         if let Some(missing) = needed.iter().find(|n| !has(n)) {
