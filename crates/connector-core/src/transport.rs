@@ -1,6 +1,6 @@
 //! How bytes reach a vendor: the port that `connector-http` implements with reqwest and tests implement with a table.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, net::SocketAddr};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -22,6 +22,19 @@ pub trait Transport: Debug + Send + Sync + 'static {
     /// [`crate::ErrorKind::NotSent`] if the vendor certainly never saw the request, [`crate::ErrorKind::Timeout`] or
     /// [`crate::ErrorKind::Transient`] if it may have. An HTTP error status is a response, not an error.
     async fn send(&self, cx: &CallCx, request: Request) -> Result<Response>;
+
+    /// The addresses that a call over another protocol (IMAP, SMTP) may be made to, judged by the rules that requests are judged by. The
+    /// caller dials exactly these, so that a name that answers differently the second time gains nothing.
+    ///
+    /// `usual` are the ports that the protocol is served at: what 80 and 443 are for HTTP. The caller speaks TLS there, or refuses to go on.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Denied`] if the rules refuse the host, [`crate::ErrorKind::NotSent`] if it has no address. A transport that has
+    /// no such rules refuses every host ([`crate::ErrorKind::Unsupported`]).
+    async fn resolve(&self, cx: &CallCx, host: &str, port: u16, usual: &'static [u16]) -> Result<Vec<SocketAddr>> {
+        let _ = (cx, host, port, usual);
+        Err(Error::unsupported("this transport only sends HTTP requests; it has no rules for where another protocol may go"))
+    }
 }
 
 /// Method, URL and headers of a request; what authentication may change.

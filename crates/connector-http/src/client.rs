@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
+    net::SocketAddr,
     ops::Deref,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -15,15 +16,16 @@ use std::{
 
 use connector_core::{
     context::CallCx,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     transport::{Body, Request, Response, Transport},
 };
 use http::{HeaderValue, Method, header};
 use rustls::{ClientConfig, pki_types::CertificateDer};
+use url::Host;
 
 use crate::{
     body_cap::{self, StallGuard},
-    egress::{EGRESS_ALLOW, EgressPolicy, GuardedResolver, Lookup, SystemLookup},
+    egress::{Blocked, EGRESS_ALLOW, EgressPolicy, GuardedResolver, Lookup, SystemLookup},
     fault, tls,
 };
 
@@ -146,6 +148,38 @@ impl Transport for HttpTransport {
             }
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
+    }
+
+    fn resolve<'life0, 'life1, 'life2, 'async_trait>(
+        &'life0 self,
+        cx: &'life1 CallCx,
+        host: &'life2 str,
+        port: u16,
+        usual: &'static [u16],
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(async move {
+            let shown = connector_core::redact::printable(host, 120);
+            let host = Host::parse(host).map_err(|_| Error::config(format!("`{shown}` is not a host")))?;
+            let policy = self.chosen(cx)?.policy.clone();
+            policy.check_destination(&host, port, usual)?;
+            let unknown = || Error::new(ErrorKind::NotSent, format!("`{shown}` has no address")).with_context("host", shown.clone());
+            let allowed = match host {
+                Host::Ipv4(ip) => vec![SocketAddr::from((ip, port))],
+                Host::Ipv6(ip) => vec![SocketAddr::from((ip, port))],
+                Host::Domain(name) => {
+                    let resolver = GuardedResolver { policy, lookup: self.settings.lookup.clone() };
+                    let found = resolver.allowed(&name, port).await.map_err(|error| unknown().with_source(error))?;
+                    found.map_err(Blocked::into_error)?
+                }
+            };
+            if allowed.is_empty() { Err(unknown()) } else { Ok(allowed) }
+        })
     }
 }
 

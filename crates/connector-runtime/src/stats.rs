@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -302,5 +303,9 @@ impl Transport for Counted {
     async fn send(&self, cx: &CallCx, request: Request) -> Result<Response> {
         one(&self.counters.requests);
         self.inner.send(cx, request).await
+    }
+
+    async fn resolve(&self, cx: &CallCx, host: &str, port: u16, usual: &'static [u16]) -> Result<Vec<SocketAddr>> {
+        self.inner.resolve(cx, host, port, usual).await
     }
 }

@@ -264,6 +264,33 @@ async fn a_public_looking_name_that_leads_inside_is_denied_before_anything_is_se
 }
 
 #[tokio::test]
+async fn another_protocol_may_go_where_requests_may_and_to_its_own_ports() {
+    const MAIL: &[u16] = &[993, 587];
+    let cx = CallCx::new(Arc::new(connector_core::Connection::new("mail", "https://vendor.example").unwrap()));
+    let transport = HttpTransport::builder().lookup(FakeLookup::new(&[&["10.0.0.1", "8.8.8.8"], &["127.0.0.1"], &[]])).build().unwrap();
+    let found = transport.resolve(&cx, "mail.example", 993, MAIL).await.unwrap();
+    assert_eq!(found, ["8.8.8.8:993".parse().unwrap()], "the private address of a name is left out");
+    for (host, port, kind) in [
+        ("mail.example", 587, ErrorKind::Denied),
+        ("mail.example", 993, ErrorKind::NotSent),
+        ("mail.example", 22, ErrorKind::Denied),
+        ("127.0.0.1", 993, ErrorKind::Denied),
+        ("2130706433", 993, ErrorKind::Denied),
+        ("[::1]", 993, ErrorKind::Denied),
+        ("localhost", 993, ErrorKind::Denied),
+        ("metadata.google.internal", 993, ErrorKind::Denied),
+        ("a b", 993, ErrorKind::Config),
+    ] {
+        assert_eq!(transport.resolve(&cx, host, port, MAIL).await.unwrap_err().kind(), kind, "{host}:{port}");
+    }
+    assert_eq!(transport.resolve(&cx, "8.8.8.8", 993, MAIL).await.unwrap(), ["8.8.8.8:993".parse().unwrap()]);
+    let open = HttpTransport::builder().egress(EgressPolicy::new().allow_loopback()).build().unwrap();
+    assert_eq!(open.resolve(&cx, "127.0.0.1", 19_993, MAIL).await.unwrap(), ["127.0.0.1:19993".parse().unwrap()]);
+    let listed = HttpTransport::builder().egress(EgressPolicy::new().allow_host("10.1.2.3:1143").unwrap()).build().unwrap();
+    assert_eq!(listed.resolve(&cx, "10.1.2.3", 1143, MAIL).await.unwrap(), ["10.1.2.3:1143".parse().unwrap()]);
+}
+
+#[tokio::test]
 async fn a_connections_allow_list_counts_where_settings_are_trusted() {
     let server = RawServer::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let connection = connector_core::Connection::new("erp", "https://vendor.example").unwrap().with_setting(EGRESS_ALLOW, "loopback");

@@ -143,6 +143,21 @@ impl EgressPolicy {
         self.judge(&host, url.scheme(), port).map_err(|reason| Blocked::new(&host.to_string(), reason).into_error())
     }
 
+    /// Judges where a call over another protocol with TLS goes, before anything is resolved: as a request, but with `usual` for 80 and 443.
+    pub(crate) fn check_destination(&self, host: &Host<String>, port: u16, usual: &[u16]) -> Result<()> {
+        let borrowed = match host {
+            Host::Domain(name) => Host::Domain(name.as_str()),
+            Host::Ipv4(ip) => Host::Ipv4(*ip),
+            Host::Ipv6(ip) => Host::Ipv6(*ip),
+        };
+        let judged = match self.judge(&borrowed, "https", port) {
+            Err(_) if usual.contains(&port) => self.judge(&borrowed, "https", 443),
+            Err("only the ports 80 and 443 are allowed") => Err("the protocol is not served at this port"),
+            judged => judged,
+        };
+        judged.map_err(|reason| Blocked::new(&format!("{host}:{port}"), reason).into_error())
+    }
+
     fn judge(&self, host: &Host<&str>, scheme: &str, port: u16) -> Result<(), &'static str> {
         if !matches!(scheme, "http" | "https") {
             return Err("only https and http are spoken");

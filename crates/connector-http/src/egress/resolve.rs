@@ -29,30 +29,38 @@ impl Lookup for SystemLookup {
 }
 
 /// A resolver that lets only allowed addresses through.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct GuardedResolver {
     pub(crate) policy: Arc<EgressPolicy>,
     pub(crate) lookup: Arc<dyn Lookup>,
 }
 
+impl GuardedResolver {
+    /// The allowed addresses of `name`; empty if it has none at all.
+    pub(crate) async fn allowed(&self, name: &str, port: u16) -> io::Result<Result<Vec<SocketAddr>, Blocked>> {
+        let found = self.lookup.lookup(name).await?;
+        let mut refused = None;
+        let mut allowed = Vec::with_capacity(found.len());
+        for ip in found {
+            match self.policy.check_address(name, ip) {
+                Ok(()) => allowed.push(SocketAddr::new(ip, port)),
+                Err(reason) => refused = Some(reason),
+            }
+        }
+        Ok(match refused {
+            Some(reason) if allowed.is_empty() => Err(Blocked::new(name, reason)),
+            _ => Ok(allowed),
+        })
+    }
+}
+
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (policy, lookup) = (self.policy.clone(), self.lookup.clone());
+        let this = self.clone();
         Box::pin(async move {
-            let found = lookup.lookup(name.as_str()).await?;
-            let mut refused = None;
-            let mut allowed = Vec::with_capacity(found.len());
-            for ip in found {
-                match policy.check_address(name.as_str(), ip) {
-                    // Port 0 leaves the port to the URL.
-                    Ok(()) => allowed.push(SocketAddr::new(ip, 0)),
-                    Err(reason) => refused = Some(reason),
-                }
-            }
-            match refused {
-                Some(reason) if allowed.is_empty() => Err(Blocked::new(name.as_str(), reason).into()),
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
+            // Port 0 leaves the port to the URL.
+            let allowed = this.allowed(name.as_str(), 0).await??;
+            Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }

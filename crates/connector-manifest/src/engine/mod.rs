@@ -3,6 +3,7 @@
 //! Per request: render → egress guard (in the transport) → authorise (one refresh after a 401) → send → cap the body → classify.
 //! Retries, limits, breakers and timeouts are layers around it, never in here.
 
+mod authorization;
 mod compile;
 mod errors;
 pub(crate) mod escape;
@@ -43,6 +44,7 @@ use self::{
 };
 use crate::{Manifest, spec::build_spec, template::Template};
 
+pub use authorization::Authorization;
 pub use escape::apply as escape_text;
 pub use exchange::RawReply;
 pub use hooks::{Guard, Hooks, NativeDelta, NativeOperation, NativeRotator, PartialItems};

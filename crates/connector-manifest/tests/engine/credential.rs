@@ -12,9 +12,10 @@ use connector_core::{
     auth::{AuthProvider, CredentialUse},
     transport::{Head, Request},
 };
-use connector_manifest::{Engine, Hooks, NativeOperation};
+use connector_manifest::{Engine, Hooks, NativeOperation, engine::Authorization};
 use connector_testkit::transport::{Replay, Step};
 use http::{HeaderValue, Method, header};
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::common::{args, builder, cx, run};
@@ -153,4 +154,22 @@ async fn a_raw_request_to_another_host_never_carries_the_credential() {
     assert!(replay.seen()[1].head.headers.contains_key(header::AUTHORIZATION));
     let error = send("https://api.example/other", true).await.unwrap_err();
     assert_eq!((error.kind(), error.vendor_code(), error.operation()), (ErrorKind::Conflict, Some("TAKEN"), Some("shop_native")));
+}
+
+#[tokio::test]
+async fn another_protocol_gets_the_same_credential_and_its_renewal() {
+    let engine = engine(Scripted::with(1), &Replay::new([]));
+    let (first, used) = engine.authorization(&cx()).await.unwrap();
+    assert!(matches!(&first, Authorization::Bearer { token } if token.expose_secret() == format!("{CANARY}0")));
+    assert!(!format!("{first:?}").contains("canary"));
+    assert!(engine.rejected(&cx(), &used).await.unwrap());
+    let (second, used) = engine.authorization(&cx()).await.unwrap();
+    assert!(matches!(&second, Authorization::Bearer { token } if token.expose_secret() == format!("{CANARY}1")));
+    assert!(!engine.rejected(&cx(), &used).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_connection_without_a_credential_cannot_speak_another_protocol() {
+    let error = builder("tools: [{ name: shop_get, method: GET, path: /a }]").build().unwrap().authorization(&cx()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
 }
