@@ -303,3 +303,87 @@ fn fit(value: &mut Value, schema: &Value, defs: Option<&Value>, depth: usize) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fulfilment(op: &str, call: Value) -> Fulfilment {
+        let view = connector_core::spec::views::view("mailbox").expect("a view");
+        let models = json!({ "models": { "Receipt": { "id": ".id" }, "Message": { "id": ".id" } }, "operations": {} });
+        let (spec, call) = (serde_json::from_value(models).expect("a spec"), serde_json::from_value(call).expect("a call"));
+        Fulfilment::new(view, view.operation(op).expect("an operation"), &spec, &call).expect("it compiles")
+    }
+
+    fn request(fulfilment: &Fulfilment, args: Value) -> Result<Value> {
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                "recipients": { "type": "array", "items": { "$ref": "#/$defs/Recipient" } },
+                "flags": { "type": "array", "items": { "type": "string" } },
+                "what": { "type": "object", "properties": { "title": { "type": "string" } }, "additionalProperties": { "type": ["string", "null"] } },
+                "copies": { "type": "integer" },
+            },
+            "required": ["recipients"],
+            "$defs": { "Recipient": { "type": "object", "properties": { "mail": { "type": "string" }, "rank": { "type": "string" } } } },
+        });
+        let Value::Object(args) = args else { panic!("an object") };
+        fulfilment.request("shop", &args, &schema).map(Value::Object)
+    }
+
+    #[test]
+    fn arguments_find_their_places_and_take_the_tools_types() {
+        let sends = fulfilment(
+            "send",
+            json!({
+                "call": "shop_send",
+                "with": { "recipients": "{to}", "what": { "title": "{subject}", "nr": 7, "copy": "{cc}" }, "flags": ["new"], "copies": 2 },
+                "add": { "flags": "{bcc}", "what": { "title": "no", "more": true, "text": "{body}" } },
+                "each": { "to": { "mail": "{item}", "rank": 1 } },
+            }),
+        );
+        let args = json!({ "to": ["a@b.c", "{to}"], "subject": "Hi", "body": "{subject}", "bcc": ["new", "x"], "cc": null });
+        assert_eq!(
+            request(&sends, args).expect("a request"),
+            json!({
+                "recipients": [{ "mail": "a@b.c", "rank": "1" }, { "mail": "{to}", "rank": "1" }],
+                "what": { "title": "Hi", "nr": "7", "more": "true", "text": "{subject}" },
+                "flags": ["new", "x"],
+                "copies": 2,
+            }),
+            "what came from outside is never a placeholder"
+        );
+    }
+
+    #[test]
+    fn what_has_no_place_or_is_missing_is_said_in_the_views_words() {
+        let lists = json!({ "call": "shop_list", "with": { "recipients": "{folder}" }, "anyway": ["limit"], "at": ".rows" });
+        let lists = fulfilment("list_messages", lists);
+        let folder = request(&lists, json!({ "folder": ["x"], "limit": 9 })).expect("a request");
+        assert_eq!(folder, json!({ "recipients": ["x"] }));
+        let error = request(&lists, json!({})).expect_err("it needs one");
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Invalid, "`shop` needs `folder` for `mailbox_list_messages`"));
+        let reads = fulfilment("list_messages", json!({ "call": "shop_list", "with": { "recipients": "{folder}" }, "at": ".rows" }));
+        let error = request(&reads, json!({ "folder": [], "limit": 9 })).expect_err("there is no place for it");
+        assert_eq!(
+            (error.kind(), error.message()),
+            (ErrorKind::Unsupported, "`shop` has no place for `limit` of `mailbox_list_messages`; it takes: folder")
+        );
+    }
+
+    #[test]
+    fn a_reply_without_what_was_promised_is_told() {
+        let source = Source { connector: "shop", connection: "shop-1" };
+        let lists = fulfilment("list_messages", json!({ "call": "shop_list", "at": ".rows", "more": ".cut" }));
+        let reply = |value: Value, more| lists.reply(&Map::new(), value, more, source);
+        assert_eq!(reply(json!({ "rows": [], "cut": true }), false).expect("a page"), json!({ "items": [], "more": true }));
+        assert_eq!(reply(json!({}), true).expect("a page"), json!({ "items": [], "more": true }));
+        assert_eq!(reply(json!({ "rows": "none" }), false).expect_err("no list").kind(), ErrorKind::Protocol);
+        assert_eq!(reply(json!({ "rows": [{ "key": 1 }] }), false).expect_err("no id").kind(), ErrorKind::Protocol);
+        let gets = fulfilment("get_message", json!({ "call": "shop_get" }));
+        assert_eq!(gets.reply(&Map::new(), Value::Null, false, source).expect_err("nothing").kind(), ErrorKind::NotFound);
+        let moves = fulfilment("move", json!({ "call": "shop_move", "map": { "id": "{id}" } }));
+        let Value::Object(args) = json!({ "id": "7" }) else { panic!("an object") };
+        assert_eq!(moves.reply(&args, Value::Null, false, source).expect("a receipt")["id"], "7", "a write may give nothing back");
+    }
+}

@@ -22,3 +22,4 @@ mod rules_guide;
 mod rules_world;
 mod sealed;
 mod signin;
+mod views;

@@ -105,12 +105,12 @@ pub trait Chat: std::fmt::Debug + Send + Sync {
     async fn get_channel(&self, id: &str) -> Result<Channel>;
     /// Reads what was said in a channel, newest first.
     async fn read_channel(&self, channel: &str, listing: Listing) -> Result<Page<ChatMessage>>;
-    /// Reads a message and the answers to it.
+    /// Reads the answers to a message. Some vendors give the message itself first.
     async fn read_thread(&self, channel: &str, id: &str, listing: Listing) -> Result<Page<ChatMessage>>;
     /// Says something in a channel.
     async fn send_message(&self, channel: &str, text: &str) -> Result<ChatReceipt>;
     /// Answers a message in its thread.
-    async fn reply(&self, channel: &str, id: &str, text: &str) -> Result<ChatReceipt>;
+    async fn reply_to(&self, channel: &str, id: &str, text: &str) -> Result<ChatReceipt>;
     /// Puts a reaction on a message.
     async fn react(&self, channel: &str, id: &str, reaction: &str) -> Result<ChatReceipt>;
 }
@@ -141,7 +141,7 @@ impl Chat for View {
         self.one(VIEW, "send_message", json!({ "channel": channel, "text": text })).await
     }
 
-    async fn reply(&self, channel: &str, id: &str, text: &str) -> Result<ChatReceipt> {
+    async fn reply_to(&self, channel: &str, id: &str, text: &str) -> Result<ChatReceipt> {
         self.one(VIEW, "reply", json!({ "channel": channel, "id": id, "text": text })).await
     }
 

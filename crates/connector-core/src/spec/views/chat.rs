@@ -76,7 +76,7 @@ pub(super) static CHAT: View = View {
         },
         ViewOp {
             name: "read_thread",
-            doc: "Read a message and the answers to it.",
+            doc: "Read the answers to a message. Some vendors give the message itself first.",
             effect: Read,
             params: &[TEAM, CHANNEL, MESSAGE, LIMIT],
             gives: Gives::Many("Message"),
@@ -99,7 +99,7 @@ pub(super) static CHAT: View = View {
             name: "react",
             doc: "Put a reaction on a message.",
             effect: Write,
-            params: &[TEAM, CHANNEL, MESSAGE, must("reaction", Text, "The emoji as the vendor names it, for example thumbsup.")],
+            params: &[TEAM, CHANNEL, MESSAGE, must("reaction", Text, "The emoji as the vendor takes it: thumbsup, or the character itself.")],
             gives: Gives::One("Receipt"),
         },
     ],
