@@ -78,6 +78,11 @@ pub trait WebhookVerifier: Debug + Send + Sync + 'static {
         &[]
     }
 
+    /// What a delivery that was kept is answered with, where the vendor wants more than a 2xx (an `<Ack>` in an envelope).
+    fn acknowledgement(&self) -> Option<HandshakeReply> {
+        None
+    }
+
     /// Checks the raw bytes against any of the secrets (two may be valid during a rotation), in constant time and within the replay window.
     ///
     /// # Errors

@@ -94,8 +94,9 @@ fn spec(engine: &Engine, found: &mut Vec<String>) {
 fn operation(engine: &Engine, op: &OpSpec, found: &mut Vec<String>) {
     let spec = engine.spec();
     let mut say = |what: String| found.push(format!("{}: {what}", op.name));
-    if !op.name.starts_with(&format!("{}_", spec.id)) {
-        say(format!("its name does not begin with `{}_`", spec.id));
+    let prefix = engine.manifest().tool_prefix();
+    if !op.name.starts_with(&format!("{prefix}_")) {
+        say(format!("its name does not begin with `{prefix}_`"));
     }
     if op.summary.len() < 10 {
         say("its doc says too little".into());

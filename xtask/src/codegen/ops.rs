@@ -47,7 +47,7 @@ pub(super) fn source(vendor: &Vendor) -> Result<String> {
 }
 
 fn operation(vendor: &Vendor, tool: &Tool, op: &OpSpec, structs: &mut String, methods: &mut String) -> Result<()> {
-    let short = names::without_prefix(&op.name, &vendor.id);
+    let short = names::without_prefix(&op.name, vendor.manifest.tool_prefix());
     let name = names::camel(short);
     let params = parameters(tool, op);
     let (required, optional): (Vec<_>, Vec<_>) = params.iter().partition(|param| is_argument(param));

@@ -140,6 +140,13 @@ pub struct OAuth2Spec {
     /// Members of the token answer that calls need later (`instance_url`); never secrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
+    /// The kept member that tells where this token's API is (`instance_url`). Connections whose base URL is at the token endpoint's host are sent
+    /// there; the others must name that host themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_from: Option<String>,
+    /// The only domains `base_from` may name, subdomains included; one that begins with `!` is refused although a later one includes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_hosts: Vec<String>,
     /// Each renewal gives a new refresh token and the old one is burnt: using it again ends the whole connection.
     #[serde(default)]
     pub rotates: bool,

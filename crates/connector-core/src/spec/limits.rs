@@ -128,6 +128,10 @@ pub struct LimitSpec {
     /// A response header that tells how many calls are left in the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remaining_header: Option<String>,
+    /// How that header tells it, if it is not a bare number: `api-usage={used}/{limit}`, or `left={remaining}`. Of a limit that is told, a tenth
+    /// is kept in reserve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining_form: Option<String>,
     /// A response header that tells when the window resets (seconds from now, Unix seconds or an HTTP/ISO date).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_header: Option<String>,

@@ -26,6 +26,7 @@ use connector_core::{
 };
 use http::{HeaderName, HeaderValue};
 use secrecy::ExposeSecret as _;
+use url::Url;
 
 use self::{api_key::ApiKey, bearer::Bearer, hmac::Hmac};
 use crate::oauth2::{ClientCredentials, Consents};
@@ -186,8 +187,11 @@ impl AuthProvider for Auth {
             Some(previous) if scheme.is_fixed() && scheme.fits(previous) => self.overlap.choose(cx, &credential),
             _ => credential,
         };
-        let mut headers = Headers::new();
-        let used = scheme.prepare(cx, &credential, head, body, &mut headers).await?;
+        let (mut headers, mut home) = (Headers::new(), None);
+        let used = scheme.prepare(cx, &credential, head, body, &mut headers, &mut home).await?;
+        if let Some(home) = home {
+            head.url = moved(&head.url, home);
+        }
         for (name, value) in headers {
             head.headers.insert(name, value);
         }
@@ -201,6 +205,13 @@ impl AuthProvider for Auth {
             None => Ok(false),
         }
     }
+}
+
+/// The same address at the API of the token.
+fn moved(url: &Url, mut home: Url) -> Url {
+    home.set_path(url.path());
+    home.set_query(url.query());
+    home
 }
 
 impl Scheme {
@@ -268,7 +279,15 @@ impl Scheme {
     }
 
     /// Works out the headers. Nothing is put on the request before all of them are there.
-    async fn prepare(&self, cx: &CallCx, credential: &Arc<Credential>, head: &Head, body: &Bytes, headers: &mut Headers) -> Result<CredentialUse> {
+    async fn prepare(
+        &self,
+        cx: &CallCx,
+        credential: &Arc<Credential>,
+        head: &Head,
+        body: &Bytes,
+        headers: &mut Headers,
+        home: &mut Option<Url>,
+    ) -> Result<CredentialUse> {
         let name = cx.connection.credential.as_deref().unwrap_or_default();
         let fixed = CredentialUse { generation: credential.version };
         match self.method()? {
@@ -276,24 +295,26 @@ impl Scheme {
             Method::ApiKey(key) => headers.push(key.header(credential, name)?),
             Method::Basic => headers.push(basic::header(credential, name)?),
             Method::OAuth2(oauth2) => {
-                let (header, generation) = oauth2.header(cx, credential).await?;
+                let (header, generation, at) = oauth2.header(cx, credential).await?;
+                *home = at;
                 headers.push((http::header::AUTHORIZATION, header));
                 return Ok(CredentialUse { generation });
             }
             Method::Consent(consents) => {
-                let (header, generation) = consents.header(cx, credential).await?;
+                let (header, generation, at) = consents.header(cx, credential).await?;
+                *home = at;
                 headers.push((http::header::AUTHORIZATION, header));
                 return Ok(CredentialUse { generation });
             }
             Method::Hmac(signer, also) => {
                 signer.headers(credential, name, head, body, headers)?;
                 if let Some(also) = also {
-                    return Box::pin(also.prepare(cx, credential, head, body, headers)).await;
+                    return Box::pin(also.prepare(cx, credential, head, body, headers, home)).await;
                 }
             }
             Method::All(all) => {
                 for one in all {
-                    Box::pin(one.prepare(cx, credential, head, body, headers)).await?;
+                    Box::pin(one.prepare(cx, credential, head, body, headers, home)).await?;
                 }
             }
             Method::None => return Ok(CredentialUse::FIXED),

@@ -18,9 +18,11 @@ use connector_core::{
     spec::{OAuth2Flow, OAuth2Spec},
 };
 use http::HeaderValue;
+use url::Url;
 
 use super::{
     exchange::Endpoint,
+    home,
     jwt::Purpose,
     refusal::unambiguous,
     request::{self, Form, Target},
@@ -59,8 +61,8 @@ impl ClientCredentials {
         Ok(Self(Arc::new(Inner { endpoint: Endpoint::new(spec, deps, overlap)?, slots: RwLock::default() })))
     }
 
-    /// The `Authorization` header and the token's generation.
-    pub(crate) async fn header(&self, cx: &CallCx, credential: &Arc<Credential>) -> Result<(HeaderValue, u64)> {
+    /// The `Authorization` header, the token's generation, and where its API is if not at the connection's base URL.
+    pub(crate) async fn header(&self, cx: &CallCx, credential: &Arc<Credential>) -> Result<(HeaderValue, u64, Option<Url>)> {
         let (key, slot) = self.slot(cx)?;
         let held = match slot.state(self.now(), credential.version) {
             State::Fresh(held) => held,
@@ -74,7 +76,8 @@ impl ClientCredentials {
                 slot.fetch(credential.version, || self.now(), usable, request).await.map_err(unambiguous)?
             }
         };
-        Ok((held.header, held.generation))
+        let home = home::of(&self.0.endpoint.spec, cx, held.home.as_deref())?;
+        Ok((held.header, held.generation, home))
     }
 
     /// The vendor refused the token of this generation: fetches its successor, once, unless that is there already.
@@ -133,7 +136,7 @@ impl ClientCredentials {
         let answer = endpoint.grant(cx, credential, &url, form).await.map_err(|failed| failed.error)?;
         let unnamed = endpoint.spec.default_lifetime.map_or(UNNAMED_LIFETIME, Duration::from_secs);
         let lifetime = answer.lifetime.unwrap_or(unnamed).min(MAX_LIFETIME);
-        Ok(Token::new(token::bearer(&answer.access)?, lifetime))
+        Ok(Token::new(token::bearer(&answer.access)?, lifetime).at(home::kept(&endpoint.spec, &answer.keep)))
     }
 
     fn form(&self, target: &Target, cx: &CallCx, credential: &Credential, url: &str) -> Result<Form> {

@@ -14,6 +14,7 @@ mod client_credentials;
 mod device;
 mod discovery;
 mod exchange;
+mod home;
 mod jwt;
 mod refresh;
 mod refusal;

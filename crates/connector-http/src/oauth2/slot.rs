@@ -47,17 +47,19 @@ pub(super) struct Token {
     early: Duration,
     /// No successor is fetched while it serves.
     last: bool,
+    /// Where its API is, as the vendor said.
+    home: Option<Arc<str>>,
 }
 
 impl Token {
     /// A token this process just fetched.
     pub(super) fn new(header: HeaderValue, lifetime: Duration) -> Self {
-        Self { header, generation: None, lifetime: Some(lifetime), age: Duration::ZERO, as_of: None, early: Duration::ZERO, last: false }
+        Self { header, generation: None, lifetime: Some(lifetime), age: Duration::ZERO, as_of: None, early: Duration::ZERO, last: false, home: None }
     }
 
     /// A token that all processes share, of this age now.
     pub(super) fn shared(header: HeaderValue, generation: u64, lifetime: Option<Duration>, age: Duration, now: Instant) -> Self {
-        Self { header, generation: Some(generation), lifetime, age, as_of: Some(now), early: Duration::ZERO, last: false }
+        Self { header, generation: Some(generation), lifetime, age, as_of: Some(now), early: Duration::ZERO, last: false, home: None }
     }
 
     /// Fetches its successor earlier, by this fraction of the margin, so that not everybody does at once.
@@ -65,6 +67,12 @@ impl Token {
         if let Some(lifetime) = self.lifetime {
             self.early = margin(lifetime).mul_f64(fraction.clamp(0.0, 1.0));
         }
+        self
+    }
+
+    /// Remembers where its API is.
+    pub(super) fn at(mut self, home: Option<Arc<str>>) -> Self {
+        self.home = home;
         self
     }
 
@@ -91,6 +99,8 @@ pub(super) fn last_moment(lifetime: Duration) -> Duration {
 pub(super) struct Held {
     pub(super) header: HeaderValue,
     pub(super) generation: u64,
+    /// Where its API is, as the vendor said.
+    pub(super) home: Option<Arc<str>>,
     /// The credential it was fetched with.
     version: u64,
     /// From here on a successor is fetched beside the calls.
@@ -269,6 +279,7 @@ impl Held {
         let from = token.as_of.unwrap_or(started);
         Self {
             header: token.header,
+            home: token.home,
             generation: token.generation.unwrap_or_else(|| GENERATION.fetch_add(1, Ordering::Relaxed)),
             version,
             refresh_at: from + refresh_in,

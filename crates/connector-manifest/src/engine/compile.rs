@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
-use connector_core::{Error, Result, spec::OpSpec};
+use connector_core::{CallCx, Error, OpCall, Result, spec::OpSpec};
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{escape, hooks::NativeOperation, paginate::Paging};
+use super::{
+    allowance::Allowance,
+    escape,
+    hooks::{Hooks, NativeOperation, Prepare},
+    input::Arguments,
+    paginate::Paging,
+};
 use crate::{
     model::{self, Encoding, Param, RepeatRule, Tool, ToolPagination, TypeExpr},
     select::Path,
@@ -50,7 +56,10 @@ pub(super) struct HttpTool {
     /// An answer without a body is not what the vendor promised.
     pub(super) promises: bool,
     pub(super) split: Option<Split>,
-    pub(super) remaining_header: Option<HeaderName>,
+    pub(super) allowance: Option<Allowance>,
+    pub(super) prepare: Option<Prepare>,
+    /// A reply of success may name items that failed.
+    pub(super) outcomes: bool,
 }
 
 /// How a long list of inputs is cut into requests.
@@ -59,6 +68,17 @@ pub(super) struct Split {
     pub(super) by: String,
     pub(super) max: usize,
     pub(super) items: Path,
+}
+
+impl HttpTool {
+    /// The call as its request is rendered: the arguments as they came, or what the connector's code made of them once they were checked.
+    pub(super) fn prepared(&self, tool: &CompiledTool, cx: &CallCx, mut call: OpCall) -> Result<OpCall> {
+        if let Some(prepare) = self.prepare {
+            Arguments::check(tool, &call.args, cx)?;
+            prepare(&mut call.args)?;
+        }
+        Ok(call)
+    }
 }
 
 impl CompiledTool {
@@ -70,7 +90,7 @@ impl CompiledTool {
 }
 
 /// Compiles a tool that is a request template.
-pub(super) fn http_tool(manifest: &model::Manifest, tool: &Tool, spec: &OpSpec) -> Result<HttpTool> {
+pub(super) fn http_tool(manifest: &model::Manifest, tool: &Tool, spec: &OpSpec, hooks: &Hooks) -> Result<HttpTool> {
     let wrong = |what: String| Error::config(format!("tool `{}`: {what}", tool.name));
     let path = |text: &str| Path::parse(text).map_err(wrong);
     let header_name = |name: &str| HeaderName::try_from(name).map_err(|_| wrong(format!("`{name}` is not a header name")));
@@ -129,8 +149,14 @@ pub(super) fn http_tool(manifest: &model::Manifest, tool: &Tool, spec: &OpSpec) 
         }
         Some(ToolPagination::Inherit(false)) | None => None,
     };
-    let remaining_header =
-        manifest.limits.get(&*spec.limit_class).and_then(|class| class.remaining_header.as_deref()).map(header_name).transpose()?;
+    let allowance = manifest.limits.get(&*spec.limit_class).map(Allowance::compile).transpose().map_err(wrong)?.flatten();
+    let prepare = match &tool.prepare {
+        Some(name) => Some(*hooks.prepare.get(name).ok_or_else(|| wrong(format!("this connector's code has no `prepare: {name}`")))?),
+        None => None,
+    };
+    if tool.outcomes && hooks.partial.is_none() {
+        return Err(wrong("`outcomes` is said, but this connector's code does not read them".into()));
+    }
     Ok(HttpTool {
         method,
         path: path_template.parts().to_vec(),
@@ -164,7 +190,9 @@ pub(super) fn http_tool(manifest: &model::Manifest, tool: &Tool, spec: &OpSpec) 
             .as_ref()
             .map(|split| Ok::<_, Error>(Split { by: split.by.clone(), max: split.max.max(1), items: path(&split.items)? }))
             .transpose()?,
-        remaining_header,
+        allowance,
+        prepare,
+        outcomes: tool.outcomes,
     })
 }
 

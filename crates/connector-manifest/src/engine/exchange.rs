@@ -35,12 +35,17 @@ impl Engine {
         let Rendered { mut head, body } = render()?;
         let used = self.auth.authorize(cx, &mut head, &body).await?;
         let reply = self.send_authorized(cx, head, body).await?;
-        if reply.status != 401 || !self.auth.rejected(cx, &used).await? {
+        if reply.status != 401 || !self.blames_credential(cx, &reply) || !self.auth.rejected(cx, &used).await? {
             return Ok(reply);
         }
         let Rendered { mut head, body } = render()?;
         self.auth.authorize(cx, &mut head, &body).await?;
         self.send_authorized(cx, head, body).await
+    }
+
+    /// Whether a 401 is about the credential. Where the manifest's table calls it something else, a new token would only be refused again.
+    fn blames_credential(&self, cx: &CallCx, reply: &RawReply) -> bool {
+        self.error_for(cx, reply).kind() == connector_core::ErrorKind::AuthExpired
     }
 
     /// Sends a request with its credential; an error answer that quotes the credential loses the quote before anybody reads it.

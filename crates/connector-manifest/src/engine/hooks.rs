@@ -57,6 +57,13 @@ pub trait NativeRotator: Debug + Send + Sync + 'static {
 /// Reads the failed items out of a partly successful batch reply: the body and the arguments go in.
 pub type PartialItems = fn(&Value, &Map<String, Value>) -> Vec<ItemError>;
 
+/// Checks or rewrites the arguments of a tool before its request is rendered, also for a dry run. What it leaves must still be parameters of
+/// the tool.
+///
+/// # Errors
+/// [`connector_core::ErrorKind::Invalid`] that names the parameter and what would be accepted.
+pub type Prepare = fn(&mut Map<String, Value>) -> Result<()>;
+
 /// A look at a call before anything is sent: the context and the operation's name go in, a refusal comes out.
 pub type Guard = fn(&CallCx, &str) -> Result<()>;
 
@@ -64,6 +71,7 @@ pub type Guard = fn(&CallCx, &str) -> Result<()>;
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
     pub(super) native: HashMap<String, Arc<dyn NativeOperation>>,
+    pub(super) prepare: HashMap<String, Prepare>,
     pub(super) webhook: Option<Arc<dyn WebhookVerifier>>,
     pub(super) delta: Option<Arc<dyn NativeDelta>>,
     pub(super) partial: Option<PartialItems>,
@@ -81,6 +89,13 @@ impl Hooks {
     #[must_use]
     pub fn native(mut self, name: &str, operation: impl NativeOperation) -> Self {
         self.native.insert(name.to_owned(), Arc::new(operation));
+        self
+    }
+
+    /// The function that `prepare: NAME` means.
+    #[must_use]
+    pub fn prepare(mut self, name: &str, prepare: Prepare) -> Self {
+        self.prepare.insert(name.to_owned(), prepare);
         self
     }
 

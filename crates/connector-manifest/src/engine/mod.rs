@@ -3,6 +3,7 @@
 //! Per request: render → egress guard (in the transport) → authorise (one refresh after a 401) → send → cap the body → classify.
 //! Retries, limits, breakers and timeouts are layers around it, never in here.
 
+pub(crate) mod allowance;
 mod authorization;
 mod compile;
 mod errors;
@@ -47,7 +48,7 @@ use crate::{Manifest, spec::build_spec, template::Template};
 pub use authorization::Authorization;
 pub use escape::apply as escape_text;
 pub use exchange::RawReply;
-pub use hooks::{Guard, Hooks, NativeDelta, NativeOperation, NativeRotator, PartialItems};
+pub use hooks::{Guard, Hooks, NativeDelta, NativeOperation, NativeRotator, PartialItems, Prepare};
 
 /// Replies above this are refused as a protocol failure.
 pub const DEFAULT_BODY_CAP: usize = 10 * 1024 * 1024;
@@ -141,7 +142,7 @@ impl EngineBuilder {
                 Some(native) => Door::Native(self.hooks.native.get(native).cloned().ok_or_else(|| {
                     Error::config(format!("tool `{}` is native (`{native}`), but this connector's code has no such operation", tool.name))
                 })?),
-                None => Door::Http(Box::new(compile::http_tool(&self.manifest, tool, &op)?)),
+                None => Door::Http(Box::new(compile::http_tool(&self.manifest, tool, &op, &self.hooks)?)),
             };
             tools.insert(op.name.clone(), CompiledTool { params: compile::parameters(&op, tool), spec: op, door });
         }
@@ -283,6 +284,7 @@ impl Engine {
                 call.operation
             )));
         };
+        let call = http.prepared(tool, cx, call.clone())?;
         let args = Arguments::check(tool, &call.args, cx)?;
         let rendered = render::render(http, &self.headers, cx, &args, call.cursor.as_ref())?;
         let mut headers: Map<String, Value> = Map::new();
@@ -343,12 +345,15 @@ impl Engine {
                 Arguments::check(tool, &call.args, cx)?;
                 native.call(self, cx, call).await
             }
-            Door::Http(http) => match &http.split {
-                Some(split) if call.args.get(&split.by).and_then(Value::as_array).is_some_and(|items| items.len() > split.max) => {
-                    self.call_split(tool, http, split, cx, call).await
+            Door::Http(http) => {
+                let call = http.prepared(tool, cx, call)?;
+                match &http.split {
+                    Some(split) if call.args.get(&split.by).and_then(Value::as_array).is_some_and(|items| items.len() > split.max) => {
+                        self.call_split(tool, http, split, cx, call).await
+                    }
+                    _ => self.call_http(tool, http, cx, call).await,
                 }
-                _ => self.call_http(tool, http, cx, call).await,
-            },
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use connector_core::{
     CallCx, Error, OpCall, OpReply, ReplyBody, Result,
-    connector::{Decode, ReplyMeta},
+    connector::{Decode, ItemError, ReplyMeta},
 };
 use http::header;
 use serde_json::{Map, Value};
@@ -47,6 +47,7 @@ impl Engine {
         }
         looks_like_json(&raw)?;
         let partial = match self.table.inspect_success(answer, self.hooks.partial) {
+            Verdict::Fine if tool.outcomes => self.outcomes(&raw.body, &call.args)?,
             Verdict::Fine => Vec::new(),
             Verdict::Partial(items) => items,
             Verdict::Wrong(error) => return Err(error),
@@ -61,13 +62,19 @@ impl Engine {
         Ok(reply)
     }
 
+    /// The failed items of a reply that has an outcome for each.
+    fn outcomes(&self, body: &[u8], args: &Map<String, Value>) -> Result<Vec<ItemError>> {
+        let body: Value = serde_json::from_slice(body).map_err(|error| connector_core::connector::json_error(&error))?;
+        Ok(self.hooks.partial.map(|read| read(&body, args)).unwrap_or_default())
+    }
+
     fn meta(&self, tool: &HttpTool, raw: &RawReply) -> ReplyMeta {
         let header = |name: &http::HeaderName| raw.headers.get(name).and_then(|value| value.to_str().ok());
         ReplyMeta {
             status: raw.status,
             attempts: 1,
             request_id: self.table.request_id_header.as_ref().and_then(header).map(Arc::from),
-            remaining: tool.remaining_header.as_ref().and_then(header).and_then(|text| text.trim().parse().ok()),
+            remaining: tool.allowance.as_ref().and_then(|allowance| allowance.left(&raw.headers)),
             ..ReplyMeta::default()
         }
     }

@@ -33,6 +33,9 @@ pub struct Manifest {
     /// The id of a custom connector, if it is not the file's stem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// What the names of its tools start with (without `_`), if not with its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_prefix: Option<String>,
     /// The name people know it by.
     pub name: String,
     /// Semver of this manifest; `0.1.0` if not said.
@@ -156,6 +159,11 @@ impl Manifest {
             None if self.connector == "webhook" => file_stem,
             None => &self.connector,
         }
+    }
+
+    /// What the names of a built-in connector's tools start with, before the `_`.
+    pub fn tool_prefix(&self) -> &str {
+        self.tool_prefix.as_deref().unwrap_or(&self.connector)
     }
 
     /// The tool of this name.

@@ -53,6 +53,10 @@ pub struct Tool {
     /// Query parameters. If not said, a GET tool's declared parameters that are not in the path go here under their own names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<Map<String, Value>>,
+    /// The name of a function in the connector's code that checks or rewrites the arguments before the request is rendered (binds the values of
+    /// a query). Built-in connectors only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare: Option<String>,
     /// Headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -77,6 +81,9 @@ pub struct Tool {
     /// Vendor codes that mean that what was wanted is so already (`already_reacted`): done, and not an error. Only for what returns nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done_on: Vec<String>,
+    /// A reply of success lists an outcome for each item, and the connector's code reads those that failed out of it. Built-in connectors only.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub outcomes: bool,
     /// How it is paged: `true` for the manifest's way, `false` for not at all, or its own way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pagination: Option<ToolPagination>,

@@ -193,6 +193,14 @@ fn combinations(check: &mut Check<'_>, key: &str, oauth2: &OAuth2Spec) {
     {
         check.error(child(key, "token_at"), "`token_at` is the name of one member of the answer, for example `authed_user`");
     }
+    if let Some(member) = &oauth2.base_from {
+        if !oauth2.keep.contains(member) {
+            check.error(child(key, "base_from"), format!("`{}` is not in `keep`, so nothing remembers it", shown(member)));
+        }
+        if oauth2.base_hosts.is_empty() {
+            check.error(child(key, "base_from"), "`base_hosts` is missing: the vendor's own domains, outside of which no credential goes");
+        }
+    }
     for (at, name) in oauth2.keep.iter().enumerate() {
         // What the one place of redaction calls a secret must not become a fact that is shown.
         if connector_core::redact::is_secret_name(name) {

@@ -23,6 +23,11 @@ pub(super) fn check(check: &mut Check<'_>) {
             format!("`{}` is not an id; use lower-case letters, digits, `-` and `_`, at most 63, starting with a letter or digit", shown(id.1)),
         );
     }
+    if let Some(prefix) = &manifest.tool_prefix
+        && (prefix.is_empty() || prefix.len() > 20 || !prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()))
+    {
+        check.error("tool_prefix", format!("`{}` is not a prefix; use lower-case letters and digits, at most 20, without `_`", shown(prefix)));
+    }
     if manifest.name.trim().is_empty() {
         check.error("name", "`name` is empty; give the name people know it by");
     }

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use connector_core::spec::LimitKey;
 
-use super::{Check, suggestion};
+use super::{Check, shown, suggestion};
 use crate::{
+    engine::allowance::Allowance,
     placeholders,
     sources::{child, item},
 };
@@ -33,6 +34,15 @@ pub(super) fn check(check: &mut Check<'_>) {
         for (word, header) in [("remaining_header", &class.remaining_header), ("reset_header", &class.reset_header)] {
             if let Some(header) = header {
                 check.header(child(&key, word), header);
+            }
+        }
+        if let Some(form) = &class.remaining_form {
+            let key = child(&key, "remaining_form");
+            if let Err(why) = Allowance::compile(class) {
+                check.error(key.clone(), why);
+            }
+            if class.remaining_header.is_none() {
+                check.error(key, format!("`{}` says how a header tells what is left; name the header in `remaining_header`", shown(form)));
             }
         }
         if class.windows.is_empty() && class.concurrent.is_none() && class.with.is_none() {

@@ -25,8 +25,11 @@ pub(super) fn check(check: &mut Check<'_>, key: &str, tool: &Tool) {
         }
         one(check, &key, param);
         let read_by_paging = page.is_some_and(|page| [&page.param, &page.size_param].contains(&&Some(param.name.clone())));
-        let is_used =
-            tool.native.is_some() || placeholders::takes_the_rest(tool) || read_by_paging || used.iter().any(|(name, _)| *name == param.name);
+        let is_used = tool.native.is_some()
+            || tool.prepare.is_some()
+            || placeholders::takes_the_rest(tool)
+            || read_by_paging
+            || used.iter().any(|(name, _)| *name == param.name);
         if !is_used {
             check.warning(
                 key,

@@ -64,7 +64,7 @@ fn name(check: &mut Check<'_>, key: &str, tool: &Tool) {
         return;
     }
     if check.strictness == Strictness::BuiltIn {
-        let prefix = format!("{}_", manifest.connector);
+        let prefix = format!("{}_", manifest.tool_prefix());
         if !tool.name.starts_with(&prefix) {
             check.error(key, format!("`{}` must start with `{prefix}`", tool.name));
         }
@@ -90,6 +90,8 @@ fn door(check: &mut Check<'_>, key: &str, tool: &Tool) {
                 ("select", tool.select.is_some()),
                 ("response_map", tool.response_map.is_some()),
                 ("split", tool.split.is_some()),
+                ("prepare", tool.prepare.is_some()),
+                ("outcomes", tool.outcomes),
             ];
             for (name, _) in given.iter().filter(|(_, is_given)| *is_given) {
                 check.error(child(key, name), format!("`{name}` is not read with `native`; the connector's code makes the requests"));
@@ -104,6 +106,11 @@ fn door(check: &mut Check<'_>, key: &str, tool: &Tool) {
         (None, None, Some(_)) => check.error(key, "`method` is missing; accepted: GET, HEAD, POST, PUT, PATCH, DELETE"),
         (None, Some(_), None) => check.error(key, "`path` is missing; it follows the base URL, for example `/orders/{id}`"),
         (None, Some(_), Some(_)) => {}
+    }
+    for (name, given) in [("prepare", tool.prepare.is_some()), ("outcomes", tool.outcomes)] {
+        if given && check.strictness == Strictness::Custom {
+            check.error(child(key, name), format!("`{name}` means Rust code of a built-in connector; a custom one has none"));
+        }
     }
     if let Some(path) = &tool.path {
         self::path(check, &child(key, "path"), path);

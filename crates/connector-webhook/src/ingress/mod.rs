@@ -297,7 +297,11 @@ impl IngressPipeline {
         } else {
             Outcome::Accepted
         };
-        IngressAnswer { events: appended, ..IngressAnswer::of(outcome) }
+        let answer = match target.verifier.acknowledgement() {
+            Some(reply) if matches!(outcome, Outcome::Accepted | Outcome::Duplicate) => IngressAnswer { outcome, ..reply.into() },
+            _ => IngressAnswer::of(outcome),
+        };
+        IngressAnswer { events: appended, ..answer }
     }
 
     fn prepare(

@@ -21,6 +21,7 @@ use connector_core::{
     spec::OAuth2Spec,
 };
 use http::HeaderValue;
+use url::Url;
 
 use self::{
     renewal::{Need, Renewal},
@@ -28,6 +29,7 @@ use self::{
 };
 use super::{
     exchange::Endpoint,
+    home,
     refusal::unambiguous,
     request,
     slot::{Slot, State, Token},
@@ -70,12 +72,12 @@ impl Consents {
         Ok(Self(Arc::new(Inner { endpoint: Endpoint::new(spec, deps, overlap)?, entries: RwLock::default() })))
     }
 
-    /// The `Authorization` header and the serial of its token.
+    /// The `Authorization` header, the serial of its token, and where its API is if not at the connection's base URL.
     ///
     /// # Errors
     /// [`connector_core::ErrorKind::Config`] if nobody connected yet, [`connector_core::ErrorKind::AuthExpired`] if somebody has to connect
     /// again, [`connector_core::ErrorKind::NotSent`] if there is no token at the moment.
-    pub(crate) async fn header(&self, cx: &CallCx, credential: &Arc<Credential>) -> Result<(HeaderValue, u64)> {
+    pub(crate) async fn header(&self, cx: &CallCx, credential: &Arc<Credential>) -> Result<(HeaderValue, u64, Option<Url>)> {
         let entry = self.entry(cx)?;
         let held = match entry.slot.state(self.now(), credential.version) {
             State::Fresh(held) => held,
@@ -89,7 +91,8 @@ impl Consents {
                 entry.slot.fetch(credential.version, || self.now(), usable, request).await.map_err(unambiguous)?
             }
         };
-        Ok((held.header, held.generation))
+        let home = home::of(&self.0.endpoint.spec, cx, held.home.as_deref())?;
+        Ok((held.header, held.generation, home))
     }
 
     /// The vendor refused the token of this serial: renews it, once, unless somebody did already. `false`: a new one would not help.

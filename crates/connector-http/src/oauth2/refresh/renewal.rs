@@ -24,6 +24,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{
     super::{
         exchange::{Endpoint, TOKEN_TIMEOUT},
+        home,
         refusal::{Failed, Fate, unambiguous},
         request::{Form, Target},
         slot::Token,
@@ -149,7 +150,7 @@ impl Renewal<'_> {
         let enough = if self.need == Need::Fresh { worth.fresh || (worth.live && is_last) } else { worth.live };
         if enough {
             let header = token::bearer(&row.record.tokens.access)?;
-            let token = Token::shared(header, facts.serial, worth.lifetime, worth.age, now);
+            let token = Token::shared(header, facts.serial, worth.lifetime, worth.age, now).at(home::kept(&self.endpoint.spec, &facts.keep));
             let token = token.spread(SPREAD * self.endpoint.deps.rng.unit());
             return Ok(Some(if is_last { token.without_early_refresh() } else { token }));
         }
@@ -246,6 +247,7 @@ impl Renewal<'_> {
         let lifetime = facts.expires_at.map(|end| Duration::from_millis(end.saturating_sub(facts.obtained_at)));
         let age = self.now().saturating_duration_since(asked);
         let token = Token::shared(token::bearer(&saved.record.tokens.access)?, facts.serial, lifetime, age, self.now());
+        let token = token.at(home::kept(&self.endpoint.spec, &facts.keep));
         Ok(Some(token.spread(SPREAD * self.endpoint.deps.rng.unit())))
     }
 
