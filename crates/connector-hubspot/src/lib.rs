@@ -20,6 +20,8 @@ pub const ID: &str = "hubspot";
 pub fn hooks() -> Hooks {
     Hooks::new()
         .native("ensure_property", odd::ensure_property::EnsureProperty)
+        .native("read_all_associations", odd::associations::ReadAllAssociations)
+        .native("import_subscriptions", odd::import_subscriptions::ImportSubscriptions)
         .native("company_tier", odd::helpers::CompanyTier)
         .native("is_prospect", odd::helpers::IsProspect)
         .native("deal_context", odd::helpers::DealContext)

@@ -62,7 +62,8 @@ async fn searches_have_a_bucket_of_their_own_inside_the_main_one() {
     }
     let searching = started.elapsed();
     assert!(searching >= Duration::from_secs(2), "12 searches at no more than 5 a second took {searching:?}");
-    for tool in manifest().tools.iter().filter(|tool| tool.name.contains("_search_")) {
+    // Lists are searched over an API of their own.
+    for tool in manifest().tools.iter().filter(|tool| tool.name.contains("_search_") && tool.name != "hubspot_search_lists") {
         assert_eq!(tool.limit_class.as_deref(), Some("search"), "{}", tool.name);
     }
     assert_eq!(manifest().limits["search"].with.as_deref(), Some("default"));

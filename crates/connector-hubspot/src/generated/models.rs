@@ -28,6 +28,20 @@ pub struct AccountInfo {
     pub ui_domain: Option<String>,
 }
 
+/// The links of many records, read to their end or to the limit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct AllAssociations {
+    /// Not documented by the vendor.
+    pub results: Vec<AssociationsOf>,
+    /// Records without links or that do not exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<String>>,
+    /// There are more links than were asked for.
+    pub truncated: bool,
+}
+
 /// A linked record.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -214,6 +228,17 @@ pub struct AssociationWrite {
     /// Not documented by the vendor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<BatchItemError>>,
+}
+
+/// The links of one record.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct AssociationsOf {
+    /// Not documented by the vendor.
+    pub id: String,
+    /// Ids of linked records.
+    pub to: Vec<String>,
 }
 
 /// Why rows of a batch failed; `context.ids` or `context.objectWriteTraceId` name them.
@@ -426,6 +451,67 @@ pub struct ContactSearch {
     pub paging: Option<Paging>,
 }
 
+/// A list of records of one type.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CrmList {
+    /// Not documented by the vendor.
+    #[serde(rename = "listId")]
+    pub list_id: String,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Type id, for example 0-1 for contacts.
+    #[serde(rename = "objectTypeId", skip_serializing_if = "Option::is_none")]
+    pub object_type_id: Option<String>,
+    /// MANUAL, SNAPSHOT or DYNAMIC.
+    #[serde(rename = "processingType", skip_serializing_if = "Option::is_none")]
+    pub processing_type: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "processingStatus", skip_serializing_if = "Option::is_none")]
+    pub processing_status: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "listVersion", skip_serializing_if = "Option::is_none")]
+    pub list_version: Option<i64>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<i64>,
+    /// The filters; only if they were asked for.
+    #[serde(rename = "filterBranch", skip_serializing_if = "Option::is_none")]
+    pub filter_branch: Option<serde_json::Value>,
+    /// Not documented by the vendor.
+    #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "deletedAt", skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "additionalProperties", skip_serializing_if = "Option::is_none")]
+    pub additional_properties: Option<std::collections::BTreeMap<String, Option<String>>>,
+}
+
+/// Lists that a search found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CrmListPage {
+    /// Not documented by the vendor.
+    pub lists: Vec<CrmList>,
+    /// Not documented by the vendor.
+    #[serde(rename = "hasMore", skip_serializing_if = "Option::is_none")]
+    pub has_more: Option<bool>,
+    /// Give it back for the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+}
+
 /// A deal in a sales pipeline.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -569,6 +655,50 @@ pub struct FilterGroup {
     pub filters: Vec<Filter>,
 }
 
+/// What became of the records.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ListChange {
+    /// Not documented by the vendor.
+    #[serde(rename = "recordIdsAdded", skip_serializing_if = "Option::is_none")]
+    pub record_ids_added: Option<Vec<String>>,
+    /// No such records.
+    #[serde(rename = "recordIdsMissing", skip_serializing_if = "Option::is_none")]
+    pub record_ids_missing: Option<Vec<String>>,
+    /// Not documented by the vendor.
+    #[serde(rename = "recordIdsRemoved", skip_serializing_if = "Option::is_none")]
+    pub record_ids_removed: Option<Vec<String>>,
+}
+
+/// A record in a list.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ListMember {
+    /// Not documented by the vendor.
+    #[serde(rename = "recordId")]
+    pub record_id: String,
+    /// Not documented by the vendor.
+    #[serde(rename = "membershipTimestamp", skip_serializing_if = "Option::is_none")]
+    pub membership_timestamp: Option<String>,
+}
+
+/// A page of members.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ListMemberPage {
+    /// Not documented by the vendor.
+    pub results: Vec<ListMember>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paging: Option<Paging>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+}
+
 /// A link that is made together with a record.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -578,6 +708,45 @@ pub struct NewAssociation {
     pub to: RecordId,
     /// Not documented by the vendor.
     pub types: Vec<AssociationType>,
+}
+
+/// A custom object type.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ObjectSchema {
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// 2-\<number\>; the object_type of other operations.
+    #[serde(rename = "objectTypeId")]
+    pub object_type_id: String,
+    /// Not documented by the vendor.
+    #[serde(rename = "fullyQualifiedName", skip_serializing_if = "Option::is_none")]
+    pub fully_qualified_name: Option<String>,
+    /// Not documented by the vendor.
+    pub name: String,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<std::collections::BTreeMap<String, Option<String>>>,
+    /// Not documented by the vendor.
+    #[serde(rename = "primaryDisplayProperty", skip_serializing_if = "Option::is_none")]
+    pub primary_display_property: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "requiredProperties", skip_serializing_if = "Option::is_none")]
+    pub required_properties: Option<Vec<String>>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+/// Custom object types.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ObjectSchemas {
+    /// Not documented by the vendor.
+    pub results: Vec<ObjectSchema>,
 }
 
 /// A person (or queue) records can be assigned to.
@@ -837,6 +1006,30 @@ pub struct Record {
     pub associations: Option<std::collections::BTreeMap<String, AssociatedIds>>,
 }
 
+/// The outcome of a batch. Results are in no particular order; match them by id.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RecordBatch {
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Not documented by the vendor.
+    pub results: Vec<Record>,
+    /// Not documented by the vendor.
+    #[serde(rename = "numErrors", skip_serializing_if = "Option::is_none")]
+    pub num_errors: Option<i64>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<Vec<BatchItemError>>,
+    /// Not documented by the vendor.
+    #[serde(rename = "startedAt", skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "completedAt", skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<String>,
+}
+
 /// An id, or the value of the unique property the call names.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -859,6 +1052,40 @@ pub struct RecordInput {
     /// Your own unique mark of this row; with it one bad row does not fail the others.
     #[serde(rename = "objectWriteTraceId", skip_serializing_if = "Option::is_none")]
     pub object_write_trace_id: Option<String>,
+}
+
+/// A list that a record is in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RecordList {
+    /// Not documented by the vendor.
+    #[serde(rename = "listId")]
+    pub list_id: String,
+    /// Not documented by the vendor.
+    #[serde(rename = "listVersion", skip_serializing_if = "Option::is_none")]
+    pub list_version: Option<i64>,
+    /// Not documented by the vendor.
+    #[serde(rename = "firstAddedTimestamp", skip_serializing_if = "Option::is_none")]
+    pub first_added_timestamp: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "lastAddedTimestamp", skip_serializing_if = "Option::is_none")]
+    pub last_added_timestamp: Option<String>,
+}
+
+/// The lists that a record is in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RecordLists {
+    /// Not documented by the vendor.
+    pub results: Vec<RecordList>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paging: Option<Paging>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
 }
 
 /// A page of records, ordered by id.
@@ -933,6 +1160,21 @@ pub struct Sort {
     /// ASCENDING or DESCENDING.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<String>,
+}
+
+/// What became of each wanted subscription.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct SubscriptionImport {
+    /// Made now.
+    pub created: Vec<WebhookSubscription>,
+    /// Were there, switched on now.
+    pub activated: Vec<WebhookSubscription>,
+    /// Were there and on.
+    pub kept: Vec<WebhookSubscription>,
+    /// There, but not among the wanted ones; left alone.
+    pub others: Vec<WebhookSubscription>,
 }
 
 /// A team an owner belongs to.
@@ -1038,6 +1280,18 @@ pub struct TicketSearch {
     pub paging: Option<Paging>,
 }
 
+/// A subscription as it should be.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WantedSubscription {
+    /// For example contact.propertyChange.
+    pub event_type: String,
+    /// *.propertyChange only: which property.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub property_name: Option<String>,
+}
+
 /// One event of a delivery.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -1109,4 +1363,56 @@ pub struct WebhookEvent {
     /// Not documented by the vendor.
     #[serde(rename = "isPrimaryAssociation", skip_serializing_if = "Option::is_none")]
     pub is_primary_association: Option<bool>,
+}
+
+/// Where an app's events go.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WebhookSettings {
+    /// Not documented by the vendor.
+    #[serde(rename = "targetUrl", skip_serializing_if = "Option::is_none")]
+    pub target_url: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttling: Option<std::collections::BTreeMap<String, i64>>,
+    /// Not documented by the vendor.
+    #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
+}
+
+/// What an app is told about.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WebhookSubscription {
+    /// Not documented by the vendor.
+    pub id: String,
+    /// For example contact.propertyChange.
+    #[serde(rename = "eventType")]
+    pub event_type: String,
+    /// Not documented by the vendor.
+    #[serde(rename = "propertyName", skip_serializing_if = "Option::is_none")]
+    pub property_name: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
+    /// Not documented by the vendor.
+    #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
+}
+
+/// Everything an app is told about.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WebhookSubscriptions {
+    /// Not documented by the vendor.
+    pub results: Vec<WebhookSubscription>,
 }

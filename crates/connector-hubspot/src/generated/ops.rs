@@ -2577,6 +2577,1320 @@ impl Operation for MergeDeals {
     const NAME: &'static str = "hubspot_merge_deals";
 }
 
+/// Get one line item by its id.
+///
+/// `GET /crm/v3/objects/line_items/{id}` · read · repeat: natural · scopes: crm.objects.line_items.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetLineItem {
+    /// Record id, digits as text.
+    pub id: String,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+impl GetLineItem {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Default::default() }
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["name","quantity","price","amount","hs_product_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[must_use]
+    pub fn associations(mut self, associations: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.associations = Some(associations.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+}
+
+impl Operation for GetLineItem {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_get_line_item";
+}
+
+/// List line items by ascending id. Records that change during the walk may be missed or come twice; deduplicate by id. With archived=true only the recycle bin.
+///
+/// `GET /crm/v3/objects/line_items` · read · repeat: natural · scopes: crm.objects.line_items.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListLineItems {
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// Records per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl ListLineItems {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["name","quantity","price","amount","hs_product_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[must_use]
+    pub fn associations(mut self, associations: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.associations = Some(associations.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+
+    /// Records per page.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for ListLineItems {
+    type Output = models::RecordPage;
+    const NAME: &'static str = "hubspot_list_line_items";
+}
+
+impl ListOperation for ListLineItems {
+    type Item = models::Record;
+
+    fn items(page: Self::Output) -> Vec<Self::Item> {
+        page.results
+    }
+}
+
+/// Search line items. Groups are OR-ed, filters inside a group AND-ed. The index lags some seconds behind writes and never holds archived records; at most 10,000 results per query (the `line_items` stream has no such end).
+///
+/// `POST /crm/v3/objects/line_items/search` · read · repeat: natural · scopes: crm.objects.line_items.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/search>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SearchLineItems {
+    /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_groups: Option<Vec<models::FilterGroup>>,
+    /// Free text over the default searchable properties.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// One order, for example by hs_lastmodifieddate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sorts: Option<Vec<models::Sort>>,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Records per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl SearchLineItems {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
+    #[must_use]
+    pub fn filter_groups(mut self, filter_groups: Vec<models::FilterGroup>) -> Self {
+        self.filter_groups = Some(filter_groups);
+        self
+    }
+
+    /// Free text over the default searchable properties.
+    #[must_use]
+    pub fn query(mut self, query: impl Into<String>) -> Self {
+        self.query = Some(query.into());
+        self
+    }
+
+    /// One order, for example by hs_lastmodifieddate.
+    #[must_use]
+    pub fn sorts(mut self, sorts: Vec<models::Sort>) -> Self {
+        self.sorts = Some(sorts);
+        self
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["name","quantity","price","amount","hs_product_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Records per page.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for SearchLineItems {
+    type Output = models::RecordSearch;
+    const NAME: &'static str = "hubspot_search_line_items";
+}
+
+impl ListOperation for SearchLineItems {
+    type Item = models::Record;
+
+    fn items(page: Self::Output) -> Vec<Self::Item> {
+        page.results
+    }
+}
+
+/// Create a line item. Name a product by `hs_product_id`, or give `name` and `price`; link it to its deal at once, because it belongs to one only. Not repeated after an unclear failure, because the vendor creates duplicates.
+///
+/// `POST /crm/v3/objects/line_items` · write · repeat: never · scopes: crm.objects.line_items.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CreateLineItem {
+    /// Property values as text. Unknown names are refused with 400, so ensure custom properties first.
+    pub properties: std::collections::BTreeMap<String, String>,
+    /// Records to link the new one to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<models::NewAssociation>>,
+}
+
+impl CreateLineItem {
+    /// The operation with what it needs.
+    pub fn new(properties: std::collections::BTreeMap<String, String>) -> Self {
+        Self { properties, ..Default::default() }
+    }
+
+    /// Records to link the new one to.
+    #[must_use]
+    pub fn associations(mut self, associations: Vec<models::NewAssociation>) -> Self {
+        self.associations = Some(associations);
+        self
+    }
+}
+
+impl Operation for CreateLineItem {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_create_line_item";
+}
+
+/// Change properties of a line item; those not named stay. Last write wins, the vendor has no If-Match. An empty text clears a value; for multiple checkboxes "a;b" replaces and ";c" adds.
+///
+/// `PATCH /crm/v3/objects/line_items/{id}` · write · repeat: natural · scopes: crm.objects.line_items.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct UpdateLineItem {
+    /// Record id, or the value of `id_property`.
+    pub id: String,
+    /// Name of a unique property that `id` is the value of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_property: Option<String>,
+    /// The values to change.
+    pub properties: std::collections::BTreeMap<String, String>,
+}
+
+impl UpdateLineItem {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
+        Self { id: id.into(), properties, ..Default::default() }
+    }
+
+    /// Name of a unique property that `id` is the value of.
+    #[must_use]
+    pub fn id_property(mut self, id_property: impl Into<String>) -> Self {
+        self.id_property = Some(id_property.into());
+        self
+    }
+}
+
+impl Operation for UpdateLineItem {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_update_line_item";
+}
+
+/// Move a line item to the recycle bin; people can restore it in the HubSpot app for about 90 days (unverified). Succeeds also if it is gone already, so it proves nothing about existence.
+///
+/// `DELETE /crm/v3/objects/line_items/{id}` · destructive · repeat: natural · scopes: crm.objects.line_items.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ArchiveLineItem {
+    /// Record id.
+    pub id: String,
+}
+
+impl ArchiveLineItem {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into() }
+    }
+}
+
+impl Operation for ArchiveLineItem {
+    type Output = ();
+    const NAME: &'static str = "hubspot_archive_line_item";
+}
+
+/// Read many line items by id or unique property. Results are in no particular order and hold no associations; ids that do not exist are item errors.
+///
+/// `POST /crm/v3/objects/line_items/batch/read` · read · repeat: natural · scopes: crm.objects.line_items.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchReadLineItems {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordId>,
+    /// Name of a unique property that the ids are values of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_property: Option<String>,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+impl BatchReadLineItems {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordId>) -> Self {
+        Self { inputs, ..Default::default() }
+    }
+
+    /// Name of a unique property that the ids are values of.
+    #[must_use]
+    pub fn id_property(mut self, id_property: impl Into<String>) -> Self {
+        self.id_property = Some(id_property.into());
+        self
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["name","quantity","price","amount","hs_product_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+}
+
+impl Operation for BatchReadLineItems {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_read_line_items";
+}
+
+/// Create many line items. Give every input its own `objectWriteTraceId`, or one bad row makes the vendor refuse the whole request. Not repeated after an unclear failure, because the vendor creates duplicates.
+///
+/// `POST /crm/v3/objects/line_items/batch/create` · write · repeat: never · scopes: crm.objects.line_items.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchCreateLineItems {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordInput>,
+}
+
+impl BatchCreateLineItems {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordInput>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchCreateLineItems {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_create_line_items";
+}
+
+/// Change many line items. Rows that fail are item errors; the others stand.
+///
+/// `POST /crm/v3/objects/line_items/batch/update` · write · repeat: natural · scopes: crm.objects.line_items.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchUpdateLineItems {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordUpdate>,
+}
+
+impl BatchUpdateLineItems {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordUpdate>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchUpdateLineItems {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_update_line_items";
+}
+
+/// Move many line items to the recycle bin.
+///
+/// `POST /crm/v3/objects/line_items/batch/archive` · destructive · repeat: natural · scopes: crm.objects.line_items.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchArchiveLineItems {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordId>,
+}
+
+impl BatchArchiveLineItems {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordId>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchArchiveLineItems {
+    type Output = ();
+    const NAME: &'static str = "hubspot_batch_archive_line_items";
+}
+
+/// Create a list. MANUAL lists start empty; DYNAMIC and SNAPSHOT ones need filters. Names are unique, so a second create is refused.
+///
+/// `POST /crm/v3/lists/` · write · repeat: lookup_first · scopes: crm.lists.read, crm.lists.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CreateList {
+    /// A name no other list has.
+    pub name: String,
+    /// Type id, 0-1 for contacts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_type_id: Option<String>,
+    /// How it gets its members.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processing_type: Option<String>,
+    /// The filters of a DYNAMIC or SNAPSHOT list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_branch: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl CreateList {
+    /// The operation with what it needs.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Default::default() }
+    }
+
+    /// Type id, 0-1 for contacts. If not said, `"0-1"`.
+    #[must_use]
+    pub fn object_type_id(mut self, object_type_id: impl Into<String>) -> Self {
+        self.object_type_id = Some(object_type_id.into());
+        self
+    }
+
+    /// How it gets its members. If not said, `"MANUAL"`.
+    #[must_use]
+    pub fn processing_type(mut self, processing_type: impl Into<String>) -> Self {
+        self.processing_type = Some(processing_type.into());
+        self
+    }
+
+    /// The filters of a DYNAMIC or SNAPSHOT list.
+    #[must_use]
+    pub fn filter_branch(mut self, filter_branch: serde_json::Map<String, serde_json::Value>) -> Self {
+        self.filter_branch = Some(filter_branch);
+        self
+    }
+}
+
+impl Operation for CreateList {
+    type Output = models::CrmList;
+    const NAME: &'static str = "hubspot_create_list";
+}
+
+/// Get a list; null if there is none.
+///
+/// `GET /crm/v3/lists/{list_id}` · read · repeat: natural · scopes: crm.lists.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetList {
+    /// List id.
+    pub list_id: String,
+    /// true also gives the filters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include_filters: Option<bool>,
+}
+
+impl GetList {
+    /// The operation with what it needs.
+    pub fn new(list_id: impl Into<String>) -> Self {
+        Self { list_id: list_id.into(), ..Default::default() }
+    }
+
+    /// true also gives the filters.
+    #[must_use]
+    pub fn include_filters(mut self, include_filters: bool) -> Self {
+        self.include_filters = Some(include_filters);
+        self
+    }
+}
+
+impl Operation for GetList {
+    type Output = Option<models::CrmList>;
+    const NAME: &'static str = "hubspot_get_list";
+}
+
+/// Get a list by its whole name; null if there is none.
+///
+/// `GET /crm/v3/lists/object-type-id/{object_type_id}/name/{name}` · read · repeat: natural · scopes: crm.lists.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetListByName {
+    /// Type id, 0-1 for contacts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_type_id: Option<String>,
+    /// The whole name.
+    pub name: String,
+}
+
+impl GetListByName {
+    /// The operation with what it needs.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Default::default() }
+    }
+
+    /// Type id, 0-1 for contacts. If not said, `"0-1"`.
+    #[must_use]
+    pub fn object_type_id(mut self, object_type_id: impl Into<String>) -> Self {
+        self.object_type_id = Some(object_type_id.into());
+        self
+    }
+}
+
+impl Operation for GetListByName {
+    type Output = Option<models::CrmList>;
+    const NAME: &'static str = "hubspot_get_list_by_name";
+}
+
+/// Search lists by a piece of their name. For the next page give back `offset` while `hasMore` is true.
+///
+/// `POST /crm/v3/lists/search` · read · repeat: natural · scopes: crm.lists.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SearchLists {
+    /// A piece of the name; without it all lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// MANUAL, SNAPSHOT, DYNAMIC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processing_types: Option<Vec<String>>,
+    /// Where to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    /// Lists per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
+    /// Further facts to return.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub additional_properties: Option<Vec<String>>,
+}
+
+impl SearchLists {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// A piece of the name; without it all lists.
+    #[must_use]
+    pub fn query(mut self, query: impl Into<String>) -> Self {
+        self.query = Some(query.into());
+        self
+    }
+
+    /// MANUAL, SNAPSHOT, DYNAMIC.
+    #[must_use]
+    pub fn processing_types(mut self, processing_types: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.processing_types = Some(processing_types.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Where to go on. If not said, `0`.
+    #[must_use]
+    pub fn offset(mut self, offset: i64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    /// Lists per page. If not said, `100`.
+    #[must_use]
+    pub fn count(mut self, count: i64) -> Self {
+        self.count = Some(count);
+        self
+    }
+
+    /// Further facts to return. If not said, `\[\]`.
+    #[must_use]
+    pub fn additional_properties(mut self, additional_properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.additional_properties = Some(additional_properties.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+impl Operation for SearchLists {
+    type Output = models::CrmListPage;
+    const NAME: &'static str = "hubspot_search_lists";
+}
+
+/// Give a list another name.
+///
+/// `PUT /crm/v3/lists/{list_id}/update-list-name` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RenameList {
+    /// List id.
+    pub list_id: String,
+    /// A name no other list has.
+    pub name: String,
+}
+
+impl RenameList {
+    /// The operation with what it needs.
+    pub fn new(list_id: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { list_id: list_id.into(), name: name.into() }
+    }
+}
+
+impl Operation for RenameList {
+    type Output = models::CrmList;
+    const NAME: &'static str = "hubspot_rename_list";
+}
+
+/// Delete a list; it can be restored for 90 days. Its records stay.
+///
+/// `DELETE /crm/v3/lists/{list_id}` · destructive · repeat: natural · scopes: crm.lists.read, crm.lists.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct DeleteList {
+    /// List id.
+    pub list_id: String,
+}
+
+impl DeleteList {
+    /// The operation with what it needs.
+    pub fn new(list_id: impl Into<String>) -> Self {
+        Self { list_id: list_id.into() }
+    }
+}
+
+impl Operation for DeleteList {
+    type Output = ();
+    const NAME: &'static str = "hubspot_delete_list";
+}
+
+/// Bring back a list that was deleted within the last 90 days.
+///
+/// `PUT /crm/v3/lists/{list_id}/restore` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RestoreList {
+    /// List id.
+    pub list_id: String,
+}
+
+impl RestoreList {
+    /// The operation with what it needs.
+    pub fn new(list_id: impl Into<String>) -> Self {
+        Self { list_id: list_id.into() }
+    }
+}
+
+impl Operation for RestoreList {
+    type Output = ();
+    const NAME: &'static str = "hubspot_restore_list";
+}
+
+/// List who is in a list, by record id.
+///
+/// `GET /crm/v3/lists/{list_id}/memberships` · read · repeat: natural · scopes: crm.lists.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListMembers {
+    /// List id.
+    pub list_id: String,
+    /// Members per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl ListMembers {
+    /// The operation with what it needs.
+    pub fn new(list_id: impl Into<String>) -> Self {
+        Self { list_id: list_id.into(), ..Default::default() }
+    }
+
+    /// Members per page.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for ListMembers {
+    type Output = models::ListMemberPage;
+    const NAME: &'static str = "hubspot_list_members";
+}
+
+impl ListOperation for ListMembers {
+    type Item = models::ListMember;
+
+    fn items(page: Self::Output) -> Vec<Self::Item> {
+        page.results
+    }
+}
+
+/// Put records into a MANUAL or SNAPSHOT list. Those that are in it already stay; unknown ids are told in `recordIdsMissing`.
+///
+/// `PUT /crm/v3/lists/{list_id}/memberships/add` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct AddToList {
+    /// List id.
+    pub list_id: String,
+    /// Record ids.
+    pub record_ids: Vec<String>,
+}
+
+impl AddToList {
+    /// The operation with what it needs.
+    pub fn new(list_id: impl Into<String>, record_ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { list_id: list_id.into(), record_ids: record_ids.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl Operation for AddToList {
+    type Output = models::ListChange;
+    const NAME: &'static str = "hubspot_add_to_list";
+}
+
+/// Take records out of a MANUAL or SNAPSHOT list. The records stay.
+///
+/// `PUT /crm/v3/lists/{list_id}/memberships/remove` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RemoveFromList {
+    /// List id.
+    pub list_id: String,
+    /// Record ids.
+    pub record_ids: Vec<String>,
+}
+
+impl RemoveFromList {
+    /// The operation with what it needs.
+    pub fn new(list_id: impl Into<String>, record_ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { list_id: list_id.into(), record_ids: record_ids.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl Operation for RemoveFromList {
+    type Output = models::ListChange;
+    const NAME: &'static str = "hubspot_remove_from_list";
+}
+
+/// Put records into a MANUAL or SNAPSHOT list and take others out, at once.
+///
+/// `PUT /crm/v3/lists/{list_id}/memberships/add-and-remove` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ChangeListMembers {
+    /// List id.
+    pub list_id: String,
+    /// Record ids to put in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub add: Option<Vec<String>>,
+    /// Record ids to take out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remove: Option<Vec<String>>,
+}
+
+impl ChangeListMembers {
+    /// The operation with what it needs.
+    pub fn new(list_id: impl Into<String>) -> Self {
+        Self { list_id: list_id.into(), ..Default::default() }
+    }
+
+    /// Record ids to put in. If not said, `\[\]`.
+    #[must_use]
+    pub fn add(mut self, add: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.add = Some(add.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Record ids to take out. If not said, `\[\]`.
+    #[must_use]
+    pub fn remove(mut self, remove: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.remove = Some(remove.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+impl Operation for ChangeListMembers {
+    type Output = models::ListChange;
+    const NAME: &'static str = "hubspot_change_list_members";
+}
+
+/// Take all records out of a MANUAL or SNAPSHOT list with fewer than 100,000 of them. The list stays.
+///
+/// `DELETE /crm/v3/lists/{list_id}/memberships` · destructive · repeat: natural · scopes: crm.lists.read, crm.lists.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ClearList {
+    /// List id.
+    pub list_id: String,
+}
+
+impl ClearList {
+    /// The operation with what it needs.
+    pub fn new(list_id: impl Into<String>) -> Self {
+        Self { list_id: list_id.into() }
+    }
+}
+
+impl Operation for ClearList {
+    type Output = ();
+    const NAME: &'static str = "hubspot_clear_list";
+}
+
+/// List the lists that a record is in.
+///
+/// `GET /crm/v3/lists/records/{object_type_id}/{record_id}/memberships` · read · repeat: natural · scopes: crm.lists.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListsOfRecord {
+    /// Type id, 0-1 for contacts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_type_id: Option<String>,
+    /// Record id.
+    pub record_id: String,
+}
+
+impl ListsOfRecord {
+    /// The operation with what it needs.
+    pub fn new(record_id: impl Into<String>) -> Self {
+        Self { record_id: record_id.into(), ..Default::default() }
+    }
+
+    /// Type id, 0-1 for contacts. If not said, `"0-1"`.
+    #[must_use]
+    pub fn object_type_id(mut self, object_type_id: impl Into<String>) -> Self {
+        self.object_type_id = Some(object_type_id.into());
+        self
+    }
+}
+
+impl Operation for ListsOfRecord {
+    type Output = models::RecordLists;
+    const NAME: &'static str = "hubspot_lists_of_record";
+}
+
+/// Get one note by its id.
+///
+/// `GET /crm/v3/objects/notes/{id}` · read · repeat: natural · scopes: crm.objects.contacts.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetNote {
+    /// Record id, digits as text.
+    pub id: String,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+impl GetNote {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Default::default() }
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["hs_note_body","hs_timestamp","hubspot_owner_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[must_use]
+    pub fn associations(mut self, associations: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.associations = Some(associations.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+}
+
+impl Operation for GetNote {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_get_note";
+}
+
+/// List notes by ascending id. Records that change during the walk may be missed or come twice; deduplicate by id. With archived=true only the recycle bin.
+///
+/// `GET /crm/v3/objects/notes` · read · repeat: natural · scopes: crm.objects.contacts.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListNotes {
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// Records per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl ListNotes {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["hs_note_body","hs_timestamp","hubspot_owner_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[must_use]
+    pub fn associations(mut self, associations: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.associations = Some(associations.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+
+    /// Records per page.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for ListNotes {
+    type Output = models::RecordPage;
+    const NAME: &'static str = "hubspot_list_notes";
+}
+
+impl ListOperation for ListNotes {
+    type Item = models::Record;
+
+    fn items(page: Self::Output) -> Vec<Self::Item> {
+        page.results
+    }
+}
+
+/// Search notes. Groups are OR-ed, filters inside a group AND-ed. The index lags some seconds behind writes and never holds archived records; at most 10,000 results per query (the `notes` stream has no such end).
+///
+/// `POST /crm/v3/objects/notes/search` · read · repeat: natural · scopes: crm.objects.contacts.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/search>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SearchNotes {
+    /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_groups: Option<Vec<models::FilterGroup>>,
+    /// Free text over the default searchable properties.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// One order, for example by hs_lastmodifieddate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sorts: Option<Vec<models::Sort>>,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Records per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl SearchNotes {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
+    #[must_use]
+    pub fn filter_groups(mut self, filter_groups: Vec<models::FilterGroup>) -> Self {
+        self.filter_groups = Some(filter_groups);
+        self
+    }
+
+    /// Free text over the default searchable properties.
+    #[must_use]
+    pub fn query(mut self, query: impl Into<String>) -> Self {
+        self.query = Some(query.into());
+        self
+    }
+
+    /// One order, for example by hs_lastmodifieddate.
+    #[must_use]
+    pub fn sorts(mut self, sorts: Vec<models::Sort>) -> Self {
+        self.sorts = Some(sorts);
+        self
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["hs_note_body","hs_timestamp","hubspot_owner_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Records per page.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for SearchNotes {
+    type Output = models::RecordSearch;
+    const NAME: &'static str = "hubspot_search_notes";
+}
+
+impl ListOperation for SearchNotes {
+    type Item = models::Record;
+
+    fn items(page: Self::Output) -> Vec<Self::Item> {
+        page.results
+    }
+}
+
+/// Change properties of a note; those not named stay. Last write wins, the vendor has no If-Match. An empty text clears a value; for multiple checkboxes "a;b" replaces and ";c" adds.
+///
+/// `PATCH /crm/v3/objects/notes/{id}` · write · repeat: natural · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct UpdateNote {
+    /// Record id, or the value of `id_property`.
+    pub id: String,
+    /// Name of a unique property that `id` is the value of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_property: Option<String>,
+    /// The values to change.
+    pub properties: std::collections::BTreeMap<String, String>,
+}
+
+impl UpdateNote {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
+        Self { id: id.into(), properties, ..Default::default() }
+    }
+
+    /// Name of a unique property that `id` is the value of.
+    #[must_use]
+    pub fn id_property(mut self, id_property: impl Into<String>) -> Self {
+        self.id_property = Some(id_property.into());
+        self
+    }
+}
+
+impl Operation for UpdateNote {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_update_note";
+}
+
+/// Read many notes by id or unique property. Results are in no particular order and hold no associations; ids that do not exist are item errors.
+///
+/// `POST /crm/v3/objects/notes/batch/read` · read · repeat: natural · scopes: crm.objects.contacts.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchReadNotes {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordId>,
+    /// Name of a unique property that the ids are values of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_property: Option<String>,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+impl BatchReadNotes {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordId>) -> Self {
+        Self { inputs, ..Default::default() }
+    }
+
+    /// Name of a unique property that the ids are values of.
+    #[must_use]
+    pub fn id_property(mut self, id_property: impl Into<String>) -> Self {
+        self.id_property = Some(id_property.into());
+        self
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["hs_note_body","hs_timestamp","hubspot_owner_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+}
+
+impl Operation for BatchReadNotes {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_read_notes";
+}
+
+/// Create many notes. Give every input its own `objectWriteTraceId`, or one bad row makes the vendor refuse the whole request. Not repeated after an unclear failure, because the vendor creates duplicates.
+///
+/// `POST /crm/v3/objects/notes/batch/create` · write · repeat: never · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchCreateNotes {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordInput>,
+}
+
+impl BatchCreateNotes {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordInput>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchCreateNotes {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_create_notes";
+}
+
+/// Change many notes. Rows that fail are item errors; the others stand.
+///
+/// `POST /crm/v3/objects/notes/batch/update` · write · repeat: natural · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchUpdateNotes {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordUpdate>,
+}
+
+impl BatchUpdateNotes {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordUpdate>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchUpdateNotes {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_update_notes";
+}
+
+/// Move many notes to the recycle bin.
+///
+/// `POST /crm/v3/objects/notes/batch/archive` · destructive · repeat: natural · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchArchiveNotes {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordId>,
+}
+
+impl BatchArchiveNotes {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordId>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchArchiveNotes {
+    type Output = ();
+    const NAME: &'static str = "hubspot_batch_archive_notes";
+}
+
 /// Get one record of any object type.
 ///
 /// `GET /crm/v3/objects/{object_type}/{id}` · read · repeat: natural · scopes: crm.objects.custom.read
@@ -2957,6 +4271,460 @@ impl Operation for ArchiveNote {
     const NAME: &'static str = "hubspot_archive_note";
 }
 
+/// Get one product by its id.
+///
+/// `GET /crm/v3/objects/products/{id}` · read · repeat: natural · scopes: crm.objects.products.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetProduct {
+    /// Record id, digits as text.
+    pub id: String,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+impl GetProduct {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Default::default() }
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["name","description","price","hs_sku"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[must_use]
+    pub fn associations(mut self, associations: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.associations = Some(associations.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+}
+
+impl Operation for GetProduct {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_get_product";
+}
+
+/// List products by ascending id. Records that change during the walk may be missed or come twice; deduplicate by id. With archived=true only the recycle bin.
+///
+/// `GET /crm/v3/objects/products` · read · repeat: natural · scopes: crm.objects.products.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListProducts {
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// Records per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl ListProducts {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["name","description","price","hs_sku"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[must_use]
+    pub fn associations(mut self, associations: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.associations = Some(associations.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+
+    /// Records per page.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for ListProducts {
+    type Output = models::RecordPage;
+    const NAME: &'static str = "hubspot_list_products";
+}
+
+impl ListOperation for ListProducts {
+    type Item = models::Record;
+
+    fn items(page: Self::Output) -> Vec<Self::Item> {
+        page.results
+    }
+}
+
+/// Search products. Groups are OR-ed, filters inside a group AND-ed. The index lags some seconds behind writes and never holds archived records; at most 10,000 results per query (the `products` stream has no such end).
+///
+/// `POST /crm/v3/objects/products/search` · read · repeat: natural · scopes: crm.objects.products.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/search>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SearchProducts {
+    /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_groups: Option<Vec<models::FilterGroup>>,
+    /// Free text over the default searchable properties.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// One order, for example by hs_lastmodifieddate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sorts: Option<Vec<models::Sort>>,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Records per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl SearchProducts {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
+    #[must_use]
+    pub fn filter_groups(mut self, filter_groups: Vec<models::FilterGroup>) -> Self {
+        self.filter_groups = Some(filter_groups);
+        self
+    }
+
+    /// Free text over the default searchable properties.
+    #[must_use]
+    pub fn query(mut self, query: impl Into<String>) -> Self {
+        self.query = Some(query.into());
+        self
+    }
+
+    /// One order, for example by hs_lastmodifieddate.
+    #[must_use]
+    pub fn sorts(mut self, sorts: Vec<models::Sort>) -> Self {
+        self.sorts = Some(sorts);
+        self
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["name","description","price","hs_sku"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Records per page.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for SearchProducts {
+    type Output = models::RecordSearch;
+    const NAME: &'static str = "hubspot_search_products";
+}
+
+impl ListOperation for SearchProducts {
+    type Item = models::Record;
+
+    fn items(page: Self::Output) -> Vec<Self::Item> {
+        page.results
+    }
+}
+
+/// Create a product. `name` is required. Not repeated after an unclear failure, because the vendor creates duplicates.
+///
+/// `POST /crm/v3/objects/products` · write · repeat: never · scopes: crm.objects.products.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CreateProduct {
+    /// Property values as text. Unknown names are refused with 400, so ensure custom properties first.
+    pub properties: std::collections::BTreeMap<String, String>,
+    /// Records to link the new one to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<models::NewAssociation>>,
+}
+
+impl CreateProduct {
+    /// The operation with what it needs.
+    pub fn new(properties: std::collections::BTreeMap<String, String>) -> Self {
+        Self { properties, ..Default::default() }
+    }
+
+    /// Records to link the new one to.
+    #[must_use]
+    pub fn associations(mut self, associations: Vec<models::NewAssociation>) -> Self {
+        self.associations = Some(associations);
+        self
+    }
+}
+
+impl Operation for CreateProduct {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_create_product";
+}
+
+/// Change properties of a product; those not named stay. Last write wins, the vendor has no If-Match. An empty text clears a value; for multiple checkboxes "a;b" replaces and ";c" adds.
+///
+/// `PATCH /crm/v3/objects/products/{id}` · write · repeat: natural · scopes: crm.objects.products.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct UpdateProduct {
+    /// Record id, or the value of `id_property`.
+    pub id: String,
+    /// Name of a unique property that `id` is the value of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_property: Option<String>,
+    /// The values to change.
+    pub properties: std::collections::BTreeMap<String, String>,
+}
+
+impl UpdateProduct {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
+        Self { id: id.into(), properties, ..Default::default() }
+    }
+
+    /// Name of a unique property that `id` is the value of.
+    #[must_use]
+    pub fn id_property(mut self, id_property: impl Into<String>) -> Self {
+        self.id_property = Some(id_property.into());
+        self
+    }
+}
+
+impl Operation for UpdateProduct {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_update_product";
+}
+
+/// Move a product to the recycle bin; people can restore it in the HubSpot app for about 90 days (unverified). Succeeds also if it is gone already, so it proves nothing about existence.
+///
+/// `DELETE /crm/v3/objects/products/{id}` · destructive · repeat: natural · scopes: crm.objects.products.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ArchiveProduct {
+    /// Record id.
+    pub id: String,
+}
+
+impl ArchiveProduct {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into() }
+    }
+}
+
+impl Operation for ArchiveProduct {
+    type Output = ();
+    const NAME: &'static str = "hubspot_archive_product";
+}
+
+/// Read many products by id or unique property. Results are in no particular order and hold no associations; ids that do not exist are item errors.
+///
+/// `POST /crm/v3/objects/products/batch/read` · read · repeat: natural · scopes: crm.objects.products.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchReadProducts {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordId>,
+    /// Name of a unique property that the ids are values of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_property: Option<String>,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+impl BatchReadProducts {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordId>) -> Self {
+        Self { inputs, ..Default::default() }
+    }
+
+    /// Name of a unique property that the ids are values of.
+    #[must_use]
+    pub fn id_property(mut self, id_property: impl Into<String>) -> Self {
+        self.id_property = Some(id_property.into());
+        self
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["name","description","price","hs_sku"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+}
+
+impl Operation for BatchReadProducts {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_read_products";
+}
+
+/// Create many products. Give every input its own `objectWriteTraceId`, or one bad row makes the vendor refuse the whole request. Not repeated after an unclear failure, because the vendor creates duplicates.
+///
+/// `POST /crm/v3/objects/products/batch/create` · write · repeat: never · scopes: crm.objects.products.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchCreateProducts {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordInput>,
+}
+
+impl BatchCreateProducts {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordInput>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchCreateProducts {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_create_products";
+}
+
+/// Change many products. Rows that fail are item errors; the others stand.
+///
+/// `POST /crm/v3/objects/products/batch/update` · write · repeat: natural · scopes: crm.objects.products.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchUpdateProducts {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordUpdate>,
+}
+
+impl BatchUpdateProducts {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordUpdate>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchUpdateProducts {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_update_products";
+}
+
+/// Move many products to the recycle bin.
+///
+/// `POST /crm/v3/objects/products/batch/archive` · destructive · repeat: natural · scopes: crm.objects.products.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchArchiveProducts {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordId>,
+}
+
+impl BatchArchiveProducts {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordId>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchArchiveProducts {
+    type Output = ();
+    const NAME: &'static str = "hubspot_batch_archive_products";
+}
+
 /// List all properties of an object type, with type, field type and options.
 ///
 /// `GET /crm/v3/properties/{object_type}` · read · repeat: natural · scopes: crm.schemas.contacts.read
@@ -3322,6 +5090,788 @@ impl EnsureProperty {
 impl Operation for EnsureProperty {
     type Output = models::EnsuredProperty;
     const NAME: &'static str = "hubspot_ensure_property";
+}
+
+/// List the account's custom object types.
+///
+/// `GET /crm/v3/schemas` · read · repeat: natural · scopes: crm.schemas.custom.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/custom-objects>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListSchemas {
+    /// true lists only archived types.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+impl ListSchemas {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// true lists only archived types.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+}
+
+impl Operation for ListSchemas {
+    type Output = models::ObjectSchemas;
+    const NAME: &'static str = "hubspot_list_schemas";
+}
+
+/// Get a custom object type by name or type id; null if there is none.
+///
+/// `GET /crm/v3/schemas/{object_type}` · read · repeat: natural · scopes: crm.schemas.custom.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/objects/custom-objects>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetSchema {
+    /// Name or type id (2-1234).
+    pub object_type: String,
+}
+
+impl GetSchema {
+    /// The operation with what it needs.
+    pub fn new(object_type: impl Into<String>) -> Self {
+        Self { object_type: object_type.into() }
+    }
+}
+
+impl Operation for GetSchema {
+    type Output = Option<models::ObjectSchema>;
+    const NAME: &'static str = "hubspot_get_schema";
+}
+
+/// List what an app is told about. Webhook operations belong to the app and need the developer account's own key, not the token of an account that installed it.
+///
+/// `GET /webhooks/v3/{app_id}/subscriptions` · read · repeat: natural · scopes: developers-read
+///
+/// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListWebhookSubscriptions {
+    /// The app's id.
+    pub app_id: String,
+}
+
+impl ListWebhookSubscriptions {
+    /// The operation with what it needs.
+    pub fn new(app_id: impl Into<String>) -> Self {
+        Self { app_id: app_id.into() }
+    }
+}
+
+impl Operation for ListWebhookSubscriptions {
+    type Output = models::WebhookSubscriptions;
+    const NAME: &'static str = "hubspot_list_webhook_subscriptions";
+}
+
+/// Have an app told about an event. The vendor allows 1,000 of them per app.
+///
+/// `POST /webhooks/v3/{app_id}/subscriptions` · write · repeat: never · scopes: developers-write
+///
+/// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CreateWebhookSubscription {
+    /// The app's id.
+    pub app_id: String,
+    /// For example contact.propertyChange.
+    pub event_type: String,
+    /// *.propertyChange only: which property.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub property_name: Option<String>,
+    /// Whether it starts at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
+}
+
+impl CreateWebhookSubscription {
+    /// The operation with what it needs.
+    pub fn new(app_id: impl Into<String>, event_type: impl Into<String>) -> Self {
+        Self { app_id: app_id.into(), event_type: event_type.into(), ..Default::default() }
+    }
+
+    /// *.propertyChange only: which property.
+    #[must_use]
+    pub fn property_name(mut self, property_name: impl Into<String>) -> Self {
+        self.property_name = Some(property_name.into());
+        self
+    }
+
+    /// Whether it starts at once. If not said, `true`.
+    #[must_use]
+    pub fn active(mut self, active: bool) -> Self {
+        self.active = Some(active);
+        self
+    }
+}
+
+impl Operation for CreateWebhookSubscription {
+    type Output = models::WebhookSubscription;
+    const NAME: &'static str = "hubspot_create_webhook_subscription";
+}
+
+/// Switch a webhook subscription on or off.
+///
+/// `PATCH /webhooks/v3/{app_id}/subscriptions/{subscription_id}` · write · repeat: natural · scopes: developers-write
+///
+/// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SetWebhookSubscriptionActive {
+    /// The app's id.
+    pub app_id: String,
+    /// Subscription id.
+    pub subscription_id: String,
+    /// On or off.
+    pub active: bool,
+}
+
+impl SetWebhookSubscriptionActive {
+    /// The operation with what it needs.
+    pub fn new(app_id: impl Into<String>, subscription_id: impl Into<String>, active: bool) -> Self {
+        Self { app_id: app_id.into(), subscription_id: subscription_id.into(), active }
+    }
+}
+
+impl Operation for SetWebhookSubscriptionActive {
+    type Output = models::WebhookSubscription;
+    const NAME: &'static str = "hubspot_set_webhook_subscription_active";
+}
+
+/// Remove a webhook subscription for all accounts that installed the app.
+///
+/// `DELETE /webhooks/v3/{app_id}/subscriptions/{subscription_id}` · destructive · repeat: natural · scopes: developers-write
+///
+/// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct DeleteWebhookSubscription {
+    /// The app's id.
+    pub app_id: String,
+    /// Subscription id.
+    pub subscription_id: String,
+}
+
+impl DeleteWebhookSubscription {
+    /// The operation with what it needs.
+    pub fn new(app_id: impl Into<String>, subscription_id: impl Into<String>) -> Self {
+        Self { app_id: app_id.into(), subscription_id: subscription_id.into() }
+    }
+}
+
+impl Operation for DeleteWebhookSubscription {
+    type Output = ();
+    const NAME: &'static str = "hubspot_delete_webhook_subscription";
+}
+
+/// Make sure an app is told about all of these events - missing subscriptions are made, those that are off are switched on, others are told and left alone. Doing it again changes nothing.
+///
+/// `native` · write · repeat: natural · scopes: developers-read, developers-write
+///
+/// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ImportWebhookSubscriptions {
+    /// The app's id.
+    pub app_id: String,
+    /// What the app should be told about.
+    pub subscriptions: Vec<models::WantedSubscription>,
+}
+
+impl ImportWebhookSubscriptions {
+    /// The operation with what it needs.
+    pub fn new(app_id: impl Into<String>, subscriptions: Vec<models::WantedSubscription>) -> Self {
+        Self { app_id: app_id.into(), subscriptions }
+    }
+}
+
+impl Operation for ImportWebhookSubscriptions {
+    type Output = models::SubscriptionImport;
+    const NAME: &'static str = "hubspot_import_webhook_subscriptions";
+}
+
+/// Get where an app's events go.
+///
+/// `GET /webhooks/v3/{app_id}/settings` · read · repeat: natural · scopes: developers-read
+///
+/// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetWebhookSettings {
+    /// The app's id.
+    pub app_id: String,
+}
+
+impl GetWebhookSettings {
+    /// The operation with what it needs.
+    pub fn new(app_id: impl Into<String>) -> Self {
+        Self { app_id: app_id.into() }
+    }
+}
+
+impl Operation for GetWebhookSettings {
+    type Output = Option<models::WebhookSettings>;
+    const NAME: &'static str = "hubspot_get_webhook_settings";
+}
+
+/// Set where an app's events go, for all accounts that installed it.
+///
+/// `PUT /webhooks/v3/{app_id}/settings` · write · repeat: natural · scopes: developers-write
+///
+/// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SetWebhookSettings {
+    /// The app's id.
+    pub app_id: String,
+    /// An https address.
+    pub target_url: String,
+    /// Deliveries at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrent: Option<i64>,
+}
+
+impl SetWebhookSettings {
+    /// The operation with what it needs.
+    pub fn new(app_id: impl Into<String>, target_url: impl Into<String>) -> Self {
+        Self { app_id: app_id.into(), target_url: target_url.into(), ..Default::default() }
+    }
+
+    /// Deliveries at a time. If not said, `10`.
+    #[must_use]
+    pub fn max_concurrent(mut self, max_concurrent: i64) -> Self {
+        self.max_concurrent = Some(max_concurrent);
+        self
+    }
+}
+
+impl Operation for SetWebhookSettings {
+    type Output = models::WebhookSettings;
+    const NAME: &'static str = "hubspot_set_webhook_settings";
+}
+
+/// Read all links of many records to one object type, page after page, up to max_links in all. Records without links are in `missing`.
+///
+/// `native` · read · repeat: natural · scopes: crm.objects.contacts.read, crm.objects.companies.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/associations/associations-v4>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ReadAllAssociations {
+    /// Object type, for example companies.
+    pub from_type: String,
+    /// Object type, for example contacts.
+    pub to_type: String,
+    /// Record ids.
+    pub ids: Vec<String>,
+    /// The most links to read in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_links: Option<i64>,
+}
+
+impl ReadAllAssociations {
+    /// The operation with what it needs.
+    pub fn new(from_type: impl Into<String>, to_type: impl Into<String>, ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { from_type: from_type.into(), to_type: to_type.into(), ids: ids.into_iter().map(Into::into).collect(), ..Default::default() }
+    }
+
+    /// The most links to read in all. If not said, `10000`.
+    #[must_use]
+    pub fn max_links(mut self, max_links: i64) -> Self {
+        self.max_links = Some(max_links);
+        self
+    }
+}
+
+impl Operation for ReadAllAssociations {
+    type Output = models::AllAssociations;
+    const NAME: &'static str = "hubspot_read_all_associations";
+}
+
+/// Get one task by its id.
+///
+/// `GET /crm/v3/objects/tasks/{id}` · read · repeat: natural · scopes: crm.objects.contacts.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GetTask {
+    /// Record id, digits as text.
+    pub id: String,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+impl GetTask {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Default::default() }
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["hs_task_subject","hs_task_body","hs_task_status","hs_task_priority","hs_timestamp","hubspot_owner_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[must_use]
+    pub fn associations(mut self, associations: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.associations = Some(associations.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+}
+
+impl Operation for GetTask {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_get_task";
+}
+
+/// List tasks by ascending id. Records that change during the walk may be missed or come twice; deduplicate by id. With archived=true only the recycle bin.
+///
+/// `GET /crm/v3/objects/tasks` · read · repeat: natural · scopes: crm.objects.contacts.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ListTasks {
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// Records per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl ListTasks {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["hs_task_subject","hs_task_body","hs_task_status","hs_task_priority","hs_timestamp","hubspot_owner_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Object types whose linked ids to return, for example contacts; only the first page of each (hubspot_list_associations has all).
+    #[must_use]
+    pub fn associations(mut self, associations: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.associations = Some(associations.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+
+    /// Records per page.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for ListTasks {
+    type Output = models::RecordPage;
+    const NAME: &'static str = "hubspot_list_tasks";
+}
+
+impl ListOperation for ListTasks {
+    type Item = models::Record;
+
+    fn items(page: Self::Output) -> Vec<Self::Item> {
+        page.results
+    }
+}
+
+/// Search tasks. Groups are OR-ed, filters inside a group AND-ed. The index lags some seconds behind writes and never holds archived records; at most 10,000 results per query (the `tasks` stream has no such end).
+///
+/// `POST /crm/v3/objects/tasks/search` · read · repeat: natural · scopes: crm.objects.contacts.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/search>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SearchTasks {
+    /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_groups: Option<Vec<models::FilterGroup>>,
+    /// Free text over the default searchable properties.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// One order, for example by hs_lastmodifieddate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sorts: Option<Vec<models::Sort>>,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Records per page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+impl SearchTasks {
+    /// The operation with what it needs.
+    pub fn new() -> Self {
+        Self { ..Default::default() }
+    }
+
+    /// Up to 5 groups of up to 6 filters, 18 in all. User text belongs into `value` only, never into `propertyName`.
+    #[must_use]
+    pub fn filter_groups(mut self, filter_groups: Vec<models::FilterGroup>) -> Self {
+        self.filter_groups = Some(filter_groups);
+        self
+    }
+
+    /// Free text over the default searchable properties.
+    #[must_use]
+    pub fn query(mut self, query: impl Into<String>) -> Self {
+        self.query = Some(query.into());
+        self
+    }
+
+    /// One order, for example by hs_lastmodifieddate.
+    #[must_use]
+    pub fn sorts(mut self, sorts: Vec<models::Sort>) -> Self {
+        self.sorts = Some(sorts);
+        self
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["hs_task_subject","hs_task_body","hs_task_status","hs_task_priority","hs_timestamp","hubspot_owner_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Records per page.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl Operation for SearchTasks {
+    type Output = models::RecordSearch;
+    const NAME: &'static str = "hubspot_search_tasks";
+}
+
+impl ListOperation for SearchTasks {
+    type Item = models::Record;
+
+    fn items(page: Self::Output) -> Vec<Self::Item> {
+        page.results
+    }
+}
+
+/// Create a task. `hs_timestamp` is required and is when it is due. Not repeated after an unclear failure, because the vendor creates duplicates.
+///
+/// `POST /crm/v3/objects/tasks` · write · repeat: never · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CreateTask {
+    /// Property values as text. Unknown names are refused with 400, so ensure custom properties first.
+    pub properties: std::collections::BTreeMap<String, String>,
+    /// Records to link the new one to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Vec<models::NewAssociation>>,
+}
+
+impl CreateTask {
+    /// The operation with what it needs.
+    pub fn new(properties: std::collections::BTreeMap<String, String>) -> Self {
+        Self { properties, ..Default::default() }
+    }
+
+    /// Records to link the new one to.
+    #[must_use]
+    pub fn associations(mut self, associations: Vec<models::NewAssociation>) -> Self {
+        self.associations = Some(associations);
+        self
+    }
+}
+
+impl Operation for CreateTask {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_create_task";
+}
+
+/// Change properties of a task; those not named stay. Last write wins, the vendor has no If-Match. An empty text clears a value; for multiple checkboxes "a;b" replaces and ";c" adds.
+///
+/// `PATCH /crm/v3/objects/tasks/{id}` · write · repeat: natural · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct UpdateTask {
+    /// Record id, or the value of `id_property`.
+    pub id: String,
+    /// Name of a unique property that `id` is the value of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_property: Option<String>,
+    /// The values to change.
+    pub properties: std::collections::BTreeMap<String, String>,
+}
+
+impl UpdateTask {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Self {
+        Self { id: id.into(), properties, ..Default::default() }
+    }
+
+    /// Name of a unique property that `id` is the value of.
+    #[must_use]
+    pub fn id_property(mut self, id_property: impl Into<String>) -> Self {
+        self.id_property = Some(id_property.into());
+        self
+    }
+}
+
+impl Operation for UpdateTask {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_update_task";
+}
+
+/// Move a task to the recycle bin; people can restore it in the HubSpot app for about 90 days (unverified). Succeeds also if it is gone already, so it proves nothing about existence.
+///
+/// `DELETE /crm/v3/objects/tasks/{id}` · destructive · repeat: natural · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ArchiveTask {
+    /// Record id.
+    pub id: String,
+}
+
+impl ArchiveTask {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into() }
+    }
+}
+
+impl Operation for ArchiveTask {
+    type Output = ();
+    const NAME: &'static str = "hubspot_archive_task";
+}
+
+/// Read many tasks by id or unique property. Results are in no particular order and hold no associations; ids that do not exist are item errors.
+///
+/// `POST /crm/v3/objects/tasks/batch/read` · read · repeat: natural · scopes: crm.objects.contacts.read
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchReadTasks {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordId>,
+    /// Name of a unique property that the ids are values of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_property: Option<String>,
+    /// Properties to return; unknown names are ignored silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Vec<String>>,
+    /// Properties to return with their earlier values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties_with_history: Option<Vec<String>>,
+    /// true returns only records in the recycle bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+}
+
+impl BatchReadTasks {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordId>) -> Self {
+        Self { inputs, ..Default::default() }
+    }
+
+    /// Name of a unique property that the ids are values of.
+    #[must_use]
+    pub fn id_property(mut self, id_property: impl Into<String>) -> Self {
+        self.id_property = Some(id_property.into());
+        self
+    }
+
+    /// Properties to return; unknown names are ignored silently. If not said, `\["hs_task_subject","hs_task_body","hs_task_status","hs_task_priority","hs_timestamp","hubspot_owner_id"\]`.
+    #[must_use]
+    pub fn properties(mut self, properties: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties = Some(properties.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Properties to return with their earlier values.
+    #[must_use]
+    pub fn properties_with_history(mut self, properties_with_history: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.properties_with_history = Some(properties_with_history.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// true returns only records in the recycle bin.
+    #[must_use]
+    pub fn archived(mut self, archived: bool) -> Self {
+        self.archived = Some(archived);
+        self
+    }
+}
+
+impl Operation for BatchReadTasks {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_read_tasks";
+}
+
+/// Create many tasks. Give every input its own `objectWriteTraceId`, or one bad row makes the vendor refuse the whole request. Not repeated after an unclear failure, because the vendor creates duplicates.
+///
+/// `POST /crm/v3/objects/tasks/batch/create` · write · repeat: never · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchCreateTasks {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordInput>,
+}
+
+impl BatchCreateTasks {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordInput>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchCreateTasks {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_create_tasks";
+}
+
+/// Change many tasks. Rows that fail are item errors; the others stand.
+///
+/// `POST /crm/v3/objects/tasks/batch/update` · write · repeat: natural · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchUpdateTasks {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordUpdate>,
+}
+
+impl BatchUpdateTasks {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordUpdate>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchUpdateTasks {
+    type Output = models::RecordBatch;
+    const NAME: &'static str = "hubspot_batch_update_tasks";
+}
+
+/// Move many tasks to the recycle bin.
+///
+/// `POST /crm/v3/objects/tasks/batch/archive` · destructive · repeat: natural · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BatchArchiveTasks {
+    /// Any number; requests of 100 are made of them.
+    pub inputs: Vec<models::RecordId>,
+}
+
+impl BatchArchiveTasks {
+    /// The operation with what it needs.
+    pub fn new(inputs: Vec<models::RecordId>) -> Self {
+        Self { inputs }
+    }
+}
+
+impl Operation for BatchArchiveTasks {
+    type Output = ();
+    const NAME: &'static str = "hubspot_batch_archive_tasks";
+}
+
+/// Mark a task as completed.
+///
+/// `PATCH /crm/v3/objects/tasks/{id}` · write · repeat: natural · scopes: crm.objects.contacts.write
+///
+/// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CompleteTask {
+    /// Task id.
+    pub id: String,
+}
+
+impl CompleteTask {
+    /// The operation with what it needs.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into() }
+    }
+}
+
+impl Operation for CompleteTask {
+    type Output = models::Record;
+    const NAME: &'static str = "hubspot_complete_task";
 }
 
 /// Get one ticket by its id. After a merge the losing id still works here.
@@ -4587,6 +7137,285 @@ impl HubSpot {
         self.client().call(MergeDeals::new(primary_id, merge_id))
     }
 
+    /// Get one line item by its id.
+    ///
+    /// `GET /crm/v3/objects/line_items/{id}` · read · repeat: natural · scopes: crm.objects.line_items.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+    pub fn get_line_item(&self, id: impl Into<String>) -> Call<GetLineItem> {
+        self.client().call(GetLineItem::new(id))
+    }
+
+    /// List line items by ascending id. Records that change during the walk may be missed or come twice; deduplicate by id. With archived=true only the recycle bin.
+    ///
+    /// `GET /crm/v3/objects/line_items` · read · repeat: natural · scopes: crm.objects.line_items.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+    pub fn list_line_items(&self) -> Call<ListLineItems> {
+        self.client().call(ListLineItems::new())
+    }
+
+    /// Search line items. Groups are OR-ed, filters inside a group AND-ed. The index lags some seconds behind writes and never holds archived records; at most 10,000 results per query (the `line_items` stream has no such end).
+    ///
+    /// `POST /crm/v3/objects/line_items/search` · read · repeat: natural · scopes: crm.objects.line_items.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/search>
+    pub fn search_line_items(&self) -> Call<SearchLineItems> {
+        self.client().call(SearchLineItems::new())
+    }
+
+    /// Create a line item. Name a product by `hs_product_id`, or give `name` and `price`; link it to its deal at once, because it belongs to one only. Not repeated after an unclear failure, because the vendor creates duplicates.
+    ///
+    /// `POST /crm/v3/objects/line_items` · write · repeat: never · scopes: crm.objects.line_items.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+    pub fn create_line_item(&self, properties: std::collections::BTreeMap<String, String>) -> Call<CreateLineItem> {
+        self.client().call(CreateLineItem::new(properties))
+    }
+
+    /// Change properties of a line item; those not named stay. Last write wins, the vendor has no If-Match. An empty text clears a value; for multiple checkboxes "a;b" replaces and ";c" adds.
+    ///
+    /// `PATCH /crm/v3/objects/line_items/{id}` · write · repeat: natural · scopes: crm.objects.line_items.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+    pub fn update_line_item(&self, id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Call<UpdateLineItem> {
+        self.client().call(UpdateLineItem::new(id, properties))
+    }
+
+    /// Move a line item to the recycle bin; people can restore it in the HubSpot app for about 90 days (unverified). Succeeds also if it is gone already, so it proves nothing about existence.
+    ///
+    /// `DELETE /crm/v3/objects/line_items/{id}` · destructive · repeat: natural · scopes: crm.objects.line_items.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+    pub fn archive_line_item(&self, id: impl Into<String>) -> Call<ArchiveLineItem> {
+        self.client().call(ArchiveLineItem::new(id))
+    }
+
+    /// Read many line items by id or unique property. Results are in no particular order and hold no associations; ids that do not exist are item errors.
+    ///
+    /// `POST /crm/v3/objects/line_items/batch/read` · read · repeat: natural · scopes: crm.objects.line_items.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+    pub fn batch_read_line_items(&self, inputs: Vec<models::RecordId>) -> Call<BatchReadLineItems> {
+        self.client().call(BatchReadLineItems::new(inputs))
+    }
+
+    /// Create many line items. Give every input its own `objectWriteTraceId`, or one bad row makes the vendor refuse the whole request. Not repeated after an unclear failure, because the vendor creates duplicates.
+    ///
+    /// `POST /crm/v3/objects/line_items/batch/create` · write · repeat: never · scopes: crm.objects.line_items.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+    pub fn batch_create_line_items(&self, inputs: Vec<models::RecordInput>) -> Call<BatchCreateLineItems> {
+        self.client().call(BatchCreateLineItems::new(inputs))
+    }
+
+    /// Change many line items. Rows that fail are item errors; the others stand.
+    ///
+    /// `POST /crm/v3/objects/line_items/batch/update` · write · repeat: natural · scopes: crm.objects.line_items.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+    pub fn batch_update_line_items(&self, inputs: Vec<models::RecordUpdate>) -> Call<BatchUpdateLineItems> {
+        self.client().call(BatchUpdateLineItems::new(inputs))
+    }
+
+    /// Move many line items to the recycle bin.
+    ///
+    /// `POST /crm/v3/objects/line_items/batch/archive` · destructive · repeat: natural · scopes: crm.objects.line_items.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/line-items>
+    pub fn batch_archive_line_items(&self, inputs: Vec<models::RecordId>) -> Call<BatchArchiveLineItems> {
+        self.client().call(BatchArchiveLineItems::new(inputs))
+    }
+
+    /// Create a list. MANUAL lists start empty; DYNAMIC and SNAPSHOT ones need filters. Names are unique, so a second create is refused.
+    ///
+    /// `POST /crm/v3/lists/` · write · repeat: lookup_first · scopes: crm.lists.read, crm.lists.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn create_list(&self, name: impl Into<String>) -> Call<CreateList> {
+        self.client().call(CreateList::new(name))
+    }
+
+    /// Get a list; null if there is none.
+    ///
+    /// `GET /crm/v3/lists/{list_id}` · read · repeat: natural · scopes: crm.lists.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn get_list(&self, list_id: impl Into<String>) -> Call<GetList> {
+        self.client().call(GetList::new(list_id))
+    }
+
+    /// Get a list by its whole name; null if there is none.
+    ///
+    /// `GET /crm/v3/lists/object-type-id/{object_type_id}/name/{name}` · read · repeat: natural · scopes: crm.lists.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn get_list_by_name(&self, name: impl Into<String>) -> Call<GetListByName> {
+        self.client().call(GetListByName::new(name))
+    }
+
+    /// Search lists by a piece of their name. For the next page give back `offset` while `hasMore` is true.
+    ///
+    /// `POST /crm/v3/lists/search` · read · repeat: natural · scopes: crm.lists.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn search_lists(&self) -> Call<SearchLists> {
+        self.client().call(SearchLists::new())
+    }
+
+    /// Give a list another name.
+    ///
+    /// `PUT /crm/v3/lists/{list_id}/update-list-name` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn rename_list(&self, list_id: impl Into<String>, name: impl Into<String>) -> Call<RenameList> {
+        self.client().call(RenameList::new(list_id, name))
+    }
+
+    /// Delete a list; it can be restored for 90 days. Its records stay.
+    ///
+    /// `DELETE /crm/v3/lists/{list_id}` · destructive · repeat: natural · scopes: crm.lists.read, crm.lists.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn delete_list(&self, list_id: impl Into<String>) -> Call<DeleteList> {
+        self.client().call(DeleteList::new(list_id))
+    }
+
+    /// Bring back a list that was deleted within the last 90 days.
+    ///
+    /// `PUT /crm/v3/lists/{list_id}/restore` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn restore_list(&self, list_id: impl Into<String>) -> Call<RestoreList> {
+        self.client().call(RestoreList::new(list_id))
+    }
+
+    /// List who is in a list, by record id.
+    ///
+    /// `GET /crm/v3/lists/{list_id}/memberships` · read · repeat: natural · scopes: crm.lists.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn list_members(&self, list_id: impl Into<String>) -> Call<ListMembers> {
+        self.client().call(ListMembers::new(list_id))
+    }
+
+    /// Put records into a MANUAL or SNAPSHOT list. Those that are in it already stay; unknown ids are told in `recordIdsMissing`.
+    ///
+    /// `PUT /crm/v3/lists/{list_id}/memberships/add` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn add_to_list(&self, list_id: impl Into<String>, record_ids: impl IntoIterator<Item = impl Into<String>>) -> Call<AddToList> {
+        self.client().call(AddToList::new(list_id, record_ids))
+    }
+
+    /// Take records out of a MANUAL or SNAPSHOT list. The records stay.
+    ///
+    /// `PUT /crm/v3/lists/{list_id}/memberships/remove` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn remove_from_list(&self, list_id: impl Into<String>, record_ids: impl IntoIterator<Item = impl Into<String>>) -> Call<RemoveFromList> {
+        self.client().call(RemoveFromList::new(list_id, record_ids))
+    }
+
+    /// Put records into a MANUAL or SNAPSHOT list and take others out, at once.
+    ///
+    /// `PUT /crm/v3/lists/{list_id}/memberships/add-and-remove` · write · repeat: natural · scopes: crm.lists.read, crm.lists.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn change_list_members(&self, list_id: impl Into<String>) -> Call<ChangeListMembers> {
+        self.client().call(ChangeListMembers::new(list_id))
+    }
+
+    /// Take all records out of a MANUAL or SNAPSHOT list with fewer than 100,000 of them. The list stays.
+    ///
+    /// `DELETE /crm/v3/lists/{list_id}/memberships` · destructive · repeat: natural · scopes: crm.lists.read, crm.lists.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn clear_list(&self, list_id: impl Into<String>) -> Call<ClearList> {
+        self.client().call(ClearList::new(list_id))
+    }
+
+    /// List the lists that a record is in.
+    ///
+    /// `GET /crm/v3/lists/records/{object_type_id}/{record_id}/memberships` · read · repeat: natural · scopes: crm.lists.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/lists/overview>
+    pub fn lists_of_record(&self, record_id: impl Into<String>) -> Call<ListsOfRecord> {
+        self.client().call(ListsOfRecord::new(record_id))
+    }
+
+    /// Get one note by its id.
+    ///
+    /// `GET /crm/v3/objects/notes/{id}` · read · repeat: natural · scopes: crm.objects.contacts.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+    pub fn get_note(&self, id: impl Into<String>) -> Call<GetNote> {
+        self.client().call(GetNote::new(id))
+    }
+
+    /// List notes by ascending id. Records that change during the walk may be missed or come twice; deduplicate by id. With archived=true only the recycle bin.
+    ///
+    /// `GET /crm/v3/objects/notes` · read · repeat: natural · scopes: crm.objects.contacts.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+    pub fn list_notes(&self) -> Call<ListNotes> {
+        self.client().call(ListNotes::new())
+    }
+
+    /// Search notes. Groups are OR-ed, filters inside a group AND-ed. The index lags some seconds behind writes and never holds archived records; at most 10,000 results per query (the `notes` stream has no such end).
+    ///
+    /// `POST /crm/v3/objects/notes/search` · read · repeat: natural · scopes: crm.objects.contacts.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/search>
+    pub fn search_notes(&self) -> Call<SearchNotes> {
+        self.client().call(SearchNotes::new())
+    }
+
+    /// Change properties of a note; those not named stay. Last write wins, the vendor has no If-Match. An empty text clears a value; for multiple checkboxes "a;b" replaces and ";c" adds.
+    ///
+    /// `PATCH /crm/v3/objects/notes/{id}` · write · repeat: natural · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+    pub fn update_note(&self, id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Call<UpdateNote> {
+        self.client().call(UpdateNote::new(id, properties))
+    }
+
+    /// Read many notes by id or unique property. Results are in no particular order and hold no associations; ids that do not exist are item errors.
+    ///
+    /// `POST /crm/v3/objects/notes/batch/read` · read · repeat: natural · scopes: crm.objects.contacts.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+    pub fn batch_read_notes(&self, inputs: Vec<models::RecordId>) -> Call<BatchReadNotes> {
+        self.client().call(BatchReadNotes::new(inputs))
+    }
+
+    /// Create many notes. Give every input its own `objectWriteTraceId`, or one bad row makes the vendor refuse the whole request. Not repeated after an unclear failure, because the vendor creates duplicates.
+    ///
+    /// `POST /crm/v3/objects/notes/batch/create` · write · repeat: never · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+    pub fn batch_create_notes(&self, inputs: Vec<models::RecordInput>) -> Call<BatchCreateNotes> {
+        self.client().call(BatchCreateNotes::new(inputs))
+    }
+
+    /// Change many notes. Rows that fail are item errors; the others stand.
+    ///
+    /// `POST /crm/v3/objects/notes/batch/update` · write · repeat: natural · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+    pub fn batch_update_notes(&self, inputs: Vec<models::RecordUpdate>) -> Call<BatchUpdateNotes> {
+        self.client().call(BatchUpdateNotes::new(inputs))
+    }
+
+    /// Move many notes to the recycle bin.
+    ///
+    /// `POST /crm/v3/objects/notes/batch/archive` · destructive · repeat: natural · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/notes>
+    pub fn batch_archive_notes(&self, inputs: Vec<models::RecordId>) -> Call<BatchArchiveNotes> {
+        self.client().call(BatchArchiveNotes::new(inputs))
+    }
+
     /// Get one record of any object type.
     ///
     /// `GET /crm/v3/objects/{object_type}/{id}` · read · repeat: natural · scopes: crm.objects.custom.read
@@ -4664,6 +7493,96 @@ impl HubSpot {
         self.client().call(ArchiveNote::new(id))
     }
 
+    /// Get one product by its id.
+    ///
+    /// `GET /crm/v3/objects/products/{id}` · read · repeat: natural · scopes: crm.objects.products.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+    pub fn get_product(&self, id: impl Into<String>) -> Call<GetProduct> {
+        self.client().call(GetProduct::new(id))
+    }
+
+    /// List products by ascending id. Records that change during the walk may be missed or come twice; deduplicate by id. With archived=true only the recycle bin.
+    ///
+    /// `GET /crm/v3/objects/products` · read · repeat: natural · scopes: crm.objects.products.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+    pub fn list_products(&self) -> Call<ListProducts> {
+        self.client().call(ListProducts::new())
+    }
+
+    /// Search products. Groups are OR-ed, filters inside a group AND-ed. The index lags some seconds behind writes and never holds archived records; at most 10,000 results per query (the `products` stream has no such end).
+    ///
+    /// `POST /crm/v3/objects/products/search` · read · repeat: natural · scopes: crm.objects.products.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/search>
+    pub fn search_products(&self) -> Call<SearchProducts> {
+        self.client().call(SearchProducts::new())
+    }
+
+    /// Create a product. `name` is required. Not repeated after an unclear failure, because the vendor creates duplicates.
+    ///
+    /// `POST /crm/v3/objects/products` · write · repeat: never · scopes: crm.objects.products.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+    pub fn create_product(&self, properties: std::collections::BTreeMap<String, String>) -> Call<CreateProduct> {
+        self.client().call(CreateProduct::new(properties))
+    }
+
+    /// Change properties of a product; those not named stay. Last write wins, the vendor has no If-Match. An empty text clears a value; for multiple checkboxes "a;b" replaces and ";c" adds.
+    ///
+    /// `PATCH /crm/v3/objects/products/{id}` · write · repeat: natural · scopes: crm.objects.products.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+    pub fn update_product(&self, id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Call<UpdateProduct> {
+        self.client().call(UpdateProduct::new(id, properties))
+    }
+
+    /// Move a product to the recycle bin; people can restore it in the HubSpot app for about 90 days (unverified). Succeeds also if it is gone already, so it proves nothing about existence.
+    ///
+    /// `DELETE /crm/v3/objects/products/{id}` · destructive · repeat: natural · scopes: crm.objects.products.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+    pub fn archive_product(&self, id: impl Into<String>) -> Call<ArchiveProduct> {
+        self.client().call(ArchiveProduct::new(id))
+    }
+
+    /// Read many products by id or unique property. Results are in no particular order and hold no associations; ids that do not exist are item errors.
+    ///
+    /// `POST /crm/v3/objects/products/batch/read` · read · repeat: natural · scopes: crm.objects.products.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+    pub fn batch_read_products(&self, inputs: Vec<models::RecordId>) -> Call<BatchReadProducts> {
+        self.client().call(BatchReadProducts::new(inputs))
+    }
+
+    /// Create many products. Give every input its own `objectWriteTraceId`, or one bad row makes the vendor refuse the whole request. Not repeated after an unclear failure, because the vendor creates duplicates.
+    ///
+    /// `POST /crm/v3/objects/products/batch/create` · write · repeat: never · scopes: crm.objects.products.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+    pub fn batch_create_products(&self, inputs: Vec<models::RecordInput>) -> Call<BatchCreateProducts> {
+        self.client().call(BatchCreateProducts::new(inputs))
+    }
+
+    /// Change many products. Rows that fail are item errors; the others stand.
+    ///
+    /// `POST /crm/v3/objects/products/batch/update` · write · repeat: natural · scopes: crm.objects.products.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+    pub fn batch_update_products(&self, inputs: Vec<models::RecordUpdate>) -> Call<BatchUpdateProducts> {
+        self.client().call(BatchUpdateProducts::new(inputs))
+    }
+
+    /// Move many products to the recycle bin.
+    ///
+    /// `POST /crm/v3/objects/products/batch/archive` · destructive · repeat: natural · scopes: crm.objects.products.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/products>
+    pub fn batch_archive_products(&self, inputs: Vec<models::RecordId>) -> Call<BatchArchiveProducts> {
+        self.client().call(BatchArchiveProducts::new(inputs))
+    }
+
     /// List all properties of an object type, with type, field type and options.
     ///
     /// `GET /crm/v3/properties/{object_type}` · read · repeat: natural · scopes: crm.schemas.contacts.read
@@ -4739,6 +7658,209 @@ impl HubSpot {
         group_name: impl Into<String>,
     ) -> Call<EnsureProperty> {
         self.client().call(EnsureProperty::new(object_type, name, label, group_name))
+    }
+
+    /// List the account's custom object types.
+    ///
+    /// `GET /crm/v3/schemas` · read · repeat: natural · scopes: crm.schemas.custom.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/custom-objects>
+    pub fn list_schemas(&self) -> Call<ListSchemas> {
+        self.client().call(ListSchemas::new())
+    }
+
+    /// Get a custom object type by name or type id; null if there is none.
+    ///
+    /// `GET /crm/v3/schemas/{object_type}` · read · repeat: natural · scopes: crm.schemas.custom.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/objects/custom-objects>
+    pub fn get_schema(&self, object_type: impl Into<String>) -> Call<GetSchema> {
+        self.client().call(GetSchema::new(object_type))
+    }
+
+    /// List what an app is told about. Webhook operations belong to the app and need the developer account's own key, not the token of an account that installed it.
+    ///
+    /// `GET /webhooks/v3/{app_id}/subscriptions` · read · repeat: natural · scopes: developers-read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+    pub fn list_webhook_subscriptions(&self, app_id: impl Into<String>) -> Call<ListWebhookSubscriptions> {
+        self.client().call(ListWebhookSubscriptions::new(app_id))
+    }
+
+    /// Have an app told about an event. The vendor allows 1,000 of them per app.
+    ///
+    /// `POST /webhooks/v3/{app_id}/subscriptions` · write · repeat: never · scopes: developers-write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+    pub fn create_webhook_subscription(&self, app_id: impl Into<String>, event_type: impl Into<String>) -> Call<CreateWebhookSubscription> {
+        self.client().call(CreateWebhookSubscription::new(app_id, event_type))
+    }
+
+    /// Switch a webhook subscription on or off.
+    ///
+    /// `PATCH /webhooks/v3/{app_id}/subscriptions/{subscription_id}` · write · repeat: natural · scopes: developers-write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+    pub fn set_webhook_subscription_active(
+        &self,
+        app_id: impl Into<String>,
+        subscription_id: impl Into<String>,
+        active: bool,
+    ) -> Call<SetWebhookSubscriptionActive> {
+        self.client().call(SetWebhookSubscriptionActive::new(app_id, subscription_id, active))
+    }
+
+    /// Remove a webhook subscription for all accounts that installed the app.
+    ///
+    /// `DELETE /webhooks/v3/{app_id}/subscriptions/{subscription_id}` · destructive · repeat: natural · scopes: developers-write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+    pub fn delete_webhook_subscription(&self, app_id: impl Into<String>, subscription_id: impl Into<String>) -> Call<DeleteWebhookSubscription> {
+        self.client().call(DeleteWebhookSubscription::new(app_id, subscription_id))
+    }
+
+    /// Make sure an app is told about all of these events - missing subscriptions are made, those that are off are switched on, others are told and left alone. Doing it again changes nothing.
+    ///
+    /// `native` · write · repeat: natural · scopes: developers-read, developers-write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+    pub fn import_webhook_subscriptions(
+        &self,
+        app_id: impl Into<String>,
+        subscriptions: Vec<models::WantedSubscription>,
+    ) -> Call<ImportWebhookSubscriptions> {
+        self.client().call(ImportWebhookSubscriptions::new(app_id, subscriptions))
+    }
+
+    /// Get where an app's events go.
+    ///
+    /// `GET /webhooks/v3/{app_id}/settings` · read · repeat: natural · scopes: developers-read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+    pub fn get_webhook_settings(&self, app_id: impl Into<String>) -> Call<GetWebhookSettings> {
+        self.client().call(GetWebhookSettings::new(app_id))
+    }
+
+    /// Set where an app's events go, for all accounts that installed it.
+    ///
+    /// `PUT /webhooks/v3/{app_id}/settings` · write · repeat: natural · scopes: developers-write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/app-management/webhooks>
+    pub fn set_webhook_settings(&self, app_id: impl Into<String>, target_url: impl Into<String>) -> Call<SetWebhookSettings> {
+        self.client().call(SetWebhookSettings::new(app_id, target_url))
+    }
+
+    /// Read all links of many records to one object type, page after page, up to max_links in all. Records without links are in `missing`.
+    ///
+    /// `native` · read · repeat: natural · scopes: crm.objects.contacts.read, crm.objects.companies.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/associations/associations-v4>
+    pub fn read_all_associations(
+        &self,
+        from_type: impl Into<String>,
+        to_type: impl Into<String>,
+        ids: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Call<ReadAllAssociations> {
+        self.client().call(ReadAllAssociations::new(from_type, to_type, ids))
+    }
+
+    /// Get one task by its id.
+    ///
+    /// `GET /crm/v3/objects/tasks/{id}` · read · repeat: natural · scopes: crm.objects.contacts.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn get_task(&self, id: impl Into<String>) -> Call<GetTask> {
+        self.client().call(GetTask::new(id))
+    }
+
+    /// List tasks by ascending id. Records that change during the walk may be missed or come twice; deduplicate by id. With archived=true only the recycle bin.
+    ///
+    /// `GET /crm/v3/objects/tasks` · read · repeat: natural · scopes: crm.objects.contacts.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn list_tasks(&self) -> Call<ListTasks> {
+        self.client().call(ListTasks::new())
+    }
+
+    /// Search tasks. Groups are OR-ed, filters inside a group AND-ed. The index lags some seconds behind writes and never holds archived records; at most 10,000 results per query (the `tasks` stream has no such end).
+    ///
+    /// `POST /crm/v3/objects/tasks/search` · read · repeat: natural · scopes: crm.objects.contacts.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/search>
+    pub fn search_tasks(&self) -> Call<SearchTasks> {
+        self.client().call(SearchTasks::new())
+    }
+
+    /// Create a task. `hs_timestamp` is required and is when it is due. Not repeated after an unclear failure, because the vendor creates duplicates.
+    ///
+    /// `POST /crm/v3/objects/tasks` · write · repeat: never · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn create_task(&self, properties: std::collections::BTreeMap<String, String>) -> Call<CreateTask> {
+        self.client().call(CreateTask::new(properties))
+    }
+
+    /// Change properties of a task; those not named stay. Last write wins, the vendor has no If-Match. An empty text clears a value; for multiple checkboxes "a;b" replaces and ";c" adds.
+    ///
+    /// `PATCH /crm/v3/objects/tasks/{id}` · write · repeat: natural · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn update_task(&self, id: impl Into<String>, properties: std::collections::BTreeMap<String, String>) -> Call<UpdateTask> {
+        self.client().call(UpdateTask::new(id, properties))
+    }
+
+    /// Move a task to the recycle bin; people can restore it in the HubSpot app for about 90 days (unverified). Succeeds also if it is gone already, so it proves nothing about existence.
+    ///
+    /// `DELETE /crm/v3/objects/tasks/{id}` · destructive · repeat: natural · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn archive_task(&self, id: impl Into<String>) -> Call<ArchiveTask> {
+        self.client().call(ArchiveTask::new(id))
+    }
+
+    /// Read many tasks by id or unique property. Results are in no particular order and hold no associations; ids that do not exist are item errors.
+    ///
+    /// `POST /crm/v3/objects/tasks/batch/read` · read · repeat: natural · scopes: crm.objects.contacts.read
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn batch_read_tasks(&self, inputs: Vec<models::RecordId>) -> Call<BatchReadTasks> {
+        self.client().call(BatchReadTasks::new(inputs))
+    }
+
+    /// Create many tasks. Give every input its own `objectWriteTraceId`, or one bad row makes the vendor refuse the whole request. Not repeated after an unclear failure, because the vendor creates duplicates.
+    ///
+    /// `POST /crm/v3/objects/tasks/batch/create` · write · repeat: never · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn batch_create_tasks(&self, inputs: Vec<models::RecordInput>) -> Call<BatchCreateTasks> {
+        self.client().call(BatchCreateTasks::new(inputs))
+    }
+
+    /// Change many tasks. Rows that fail are item errors; the others stand.
+    ///
+    /// `POST /crm/v3/objects/tasks/batch/update` · write · repeat: natural · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn batch_update_tasks(&self, inputs: Vec<models::RecordUpdate>) -> Call<BatchUpdateTasks> {
+        self.client().call(BatchUpdateTasks::new(inputs))
+    }
+
+    /// Move many tasks to the recycle bin.
+    ///
+    /// `POST /crm/v3/objects/tasks/batch/archive` · destructive · repeat: natural · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn batch_archive_tasks(&self, inputs: Vec<models::RecordId>) -> Call<BatchArchiveTasks> {
+        self.client().call(BatchArchiveTasks::new(inputs))
+    }
+
+    /// Mark a task as completed.
+    ///
+    /// `PATCH /crm/v3/objects/tasks/{id}` · write · repeat: natural · scopes: crm.objects.contacts.write
+    ///
+    /// <https://developers.hubspot.com/docs/guides/api/crm/engagements/tasks>
+    pub fn complete_task(&self, id: impl Into<String>) -> Call<CompleteTask> {
+        self.client().call(CompleteTask::new(id))
     }
 
     /// Get one ticket by its id. After a merge the losing id still works here.

@@ -24,7 +24,7 @@ const PAGE: usize = 200;
 /// The search index lags some seconds behind writes, so a new round starts this much before the last change seen.
 const OVERLAP: Duration = Duration::from_secs(60);
 
-/// The changes of contacts, companies, deals and tickets.
+/// The changes of every kind of record that is a stream.
 #[derive(Debug)]
 pub(crate) struct SearchWindows;
 
@@ -63,9 +63,15 @@ fn names(stream: &str) -> Result<Names> {
         "companies" => ("hubspot_search_companies", "hubspot_list_companies", "hs_lastmodifieddate"),
         "deals" => ("hubspot_search_deals", "hubspot_list_deals", "hs_lastmodifieddate"),
         "tickets" => ("hubspot_search_tickets", "hubspot_list_tickets", "hs_lastmodifieddate"),
+        "products" => ("hubspot_search_products", "hubspot_list_products", "hs_lastmodifieddate"),
+        "line_items" => ("hubspot_search_line_items", "hubspot_list_line_items", "hs_lastmodifieddate"),
+        "tasks" => ("hubspot_search_tasks", "hubspot_list_tasks", "hs_lastmodifieddate"),
+        "notes" => ("hubspot_search_notes", "hubspot_list_notes", "hs_lastmodifieddate"),
         other => {
             let other = connector_core::redact::printable(other, 60);
-            return Err(Error::unsupported(format!("hubspot has no stream `{other}`; there are contacts, companies, deals and tickets")));
+            return Err(Error::unsupported(format!(
+                "hubspot has no stream `{other}`; there are contacts, companies, deals, tickets, products, line_items, tasks and notes"
+            )));
         }
     };
     Ok(Names { search, list, modified })
