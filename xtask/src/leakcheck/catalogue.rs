@@ -212,6 +212,13 @@ async fn keep(vault: &Vault, secrets: &Secrets, link: &Link, sinks: &Sinks) -> R
         AuthSpec::ApiKey { .. } => fields.push(("key", secrets.api_key.clone())),
         AuthSpec::Basic { .. } => fields.extend([("username", "svc".to_owned()), ("password", secrets.password.clone())]),
         AuthSpec::Hmac(_) => fields.push(("secret", secrets.hmac.clone())),
+        AuthSpec::All { .. } => fields.extend(scheme.fields().into_iter().map(|(field, _)| match field {
+            "token" => (field, secrets.bearer.clone()),
+            "key" => (field, secrets.api_key.clone()),
+            "password" => (field, secrets.password.clone()),
+            "secret" => (field, secrets.hmac.clone()),
+            _ => (field, "svc".to_owned()),
+        })),
         AuthSpec::OAuth2(oauth2) => {
             fields.push(("client_id", "client-1".to_owned()));
             if oauth2.flow == OAuth2Flow::JwtBearer || oauth2.client_auth == ClientAuth::PrivateKeyJwt {

@@ -374,6 +374,34 @@ pub struct Mentions {
     pub truncated: bool,
 }
 
+/// What an event rule of NetBox sends, if its body was not replaced by a template.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct NetBoxChange {
+    /// created, updated or deleted.
+    pub event: String,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<String>,
+    /// For example dcim.device.
+    pub object_type: String,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Not documented by the vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The object after the change.
+    pub data: serde_json::Map<String, serde_json::Value>,
+    /// The request that changed it: id, method, path, user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<serde_json::Map<String, serde_json::Value>>,
+    /// prechange and postchange.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
 /// Who is responsible for a CI.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

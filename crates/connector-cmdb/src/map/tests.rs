@@ -103,6 +103,19 @@ fn a_map_as_svg_has_a_row_for_each_distance() {
 }
 
 #[test]
+fn a_small_map_as_svg() {
+    let expected = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 208 184" width="208" height="184" font-family="sans-serif" font-size="12">
+<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>
+<path d="M104 64L104 120" fill="none" stroke="#555" marker-end="url(#a)"><title>runs_on</title></path>
+<g><title>v:1</title><rect x="20" y="20" width="168" height="44" rx="4" fill="#fff" stroke="#222" stroke-width="2"/><text x="104" y="38" text-anchor="middle">vm1</text><text x="104" y="54" text-anchor="middle" fill="#666" font-size="10">virtual_machine</text></g>
+<g><title>d:1</title><rect x="20" y="120" width="168" height="44" rx="4" fill="#fff" stroke="#222" stroke-width="1"/><text x="104" y="138" text-anchor="middle">hv&lt;1&gt;</text><text x="104" y="154" text-anchor="middle" fill="#666" font-size="10">device</text></g>
+</svg>
+"##;
+    let one = walk(ci("v:1", "vm1", "virtual_machine"), &[("d:1", "hv<1>", "device", 1)], &[("v:1", "d:1", Kind::RunsOn)]);
+    assert_eq!(Map::of(Some(&one), None).write(Format::Svg), expected);
+}
+
+#[test]
 fn a_name_cannot_leave_its_label() {
     let nasty = "x\"]; evil [label=\"y\\\n</text><script>alert(1)</script>|a'b&#";
     let map = Map::of(Some(&walk(ci("d:1", nasty, "device"), &[], &[])), None);

@@ -164,7 +164,13 @@ impl System<'_> {
         for number in 0..MOST_PAGES {
             // Numbered pages are all of one size, whatever is wanted of them.
             let size = if page.number.is_some() { page.size } else { page.size.min(most).max(1) };
-            let offset = start + number * size;
+            // A numbered page may start before the row that was asked for; without pages everything comes at once.
+            let (first, skip) = match (&page.number, paged) {
+                (Some(_), _) => (start / size * size, if number == 0 { start % size } else { 0 }),
+                (None, false) => (start, start),
+                (None, true) => (start, 0),
+            };
+            let offset = first + number * size;
             let mut asked = pairs.to_vec();
             asked.extend(page.limit.clone().map(|name| (name, size.to_string())));
             asked.extend(page.offset.clone().map(|name| (name, offset.to_string())));
@@ -182,8 +188,6 @@ impl System<'_> {
                 _ => return Err(Error::protocol("the CMDB's answer has no list of records; is the base URL right?")),
             };
             let count = rows.len();
-            // A numbered page may start before the row that was asked for.
-            let skip = if page.number.is_some() { offset % size } else { 0 };
             let room = most - found.rows.len();
             found.rows.extend(rows.iter().skip(skip).take(room).cloned());
             let in_header =

@@ -53,6 +53,11 @@ fn passes(store: &Store, row: &Map<String, Value>, name: &str, values: &[&str]) 
         "device_id" | "virtual_machine_id" | "device" | "virtual_machine" => any(&|v| {
             owners(store, row, name.trim_end_matches("_id")).iter().any(|o| o.to_string() == v || name_of(store, name, *o).is_some_and(|n| n == v))
         }),
+        // An address without its prefix length finds it with any.
+        "address" => any(&|v| {
+            let have = scalar(row.get("address"));
+            have == v || have.split('/').next() == Some(v)
+        }),
         "tag" => any(&|v| {
             let tags = row.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_u64);
             tags.into_iter().any(|t| store.get("extras/tags", t).is_some_and(|tag| tag.get("slug").is_some_and(|s| s == v)))
