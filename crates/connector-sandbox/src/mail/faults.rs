@@ -6,6 +6,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+/// The name under which the answer to a new connection waits.
+pub(crate) const GREETING: &str = "GREETING";
+/// The name under which the end of an IDLE waits.
+pub(crate) const IDLING: &str = "IDLING";
+
 /// What happens to a message after the dot that ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -86,7 +91,8 @@ impl Default for MailFaults {
 impl MailFaults {
     /// The next IMAP `command` (`SELECT`, `UID FETCH`, `APPEND`, …; `*` for any) is not done and answered with `reply`: `NO [UNAVAILABLE] text`
     /// or `BAD text` as the tagged answer, `BYE text` for `* BYE` and a closed connection, `CUT` for a closed connection without a word.
-    /// Several wait in line.
+    /// `GREETING` stands for the next connection, with a reply of the same forms. Several wait in line. An IDLE that waits already is ended by
+    /// [`end_idle`](super::MailServer::end_idle).
     pub fn imap(&self, command: &str, reply: &str) {
         lock(&self.imap).push_back((command.to_ascii_uppercase(), reply.to_owned()));
     }
@@ -154,7 +160,8 @@ impl MailFaults {
 
     pub(crate) fn next_imap(&self, command: &str) -> Option<String> {
         let mut waiting = lock(&self.imap);
-        let at = waiting.iter().position(|(name, _)| name == command || name == "*")?;
+        let any = !matches!(command, GREETING | IDLING);
+        let at = waiting.iter().position(|(name, _)| name == command || (any && name == "*"))?;
         waiting.remove(at).map(|(_, reply)| reply)
     }
 

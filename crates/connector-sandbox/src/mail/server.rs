@@ -1,6 +1,6 @@
 //! Starting and stopping a fake mail server, and the handle a program holds on it.
 
-use super::faults::MailFaults;
+use super::faults::{IDLING, MailFaults};
 use super::known;
 use super::listen::{Protocol, serve};
 use super::seed;
@@ -295,6 +295,12 @@ impl MailServer {
     /// have it selected get a `BYE`.
     pub fn reset_uidvalidity(&self, account: &str, mailbox: &str) -> bool {
         self.shared.change(|store| store.account_mut(account).is_some_and(|account| account.reset_uidvalidity(mailbox)))
+    }
+
+    /// Ends one session that waits in IDLE, now or when the next one does: `BYE text` with a word, `CUT` without.
+    pub fn end_idle(&self, reply: &str) {
+        self.shared.faults.imap(IDLING, reply);
+        self.shared.changed.send_modify(|count| *count += 1);
     }
 
     /// Lets an account be opened with one more access token; false without that account.

@@ -13,7 +13,7 @@ impl Session {
         if !self.shared.traits.offers("ID") {
             return bad("ID is not offered here");
         }
-        match args.next() {
+        match args.word() {
             Some(Word::List(_)) => {}
             Some(Word::Atom(nil)) if nil.eq_ignore_ascii_case("NIL") => {}
             _ => return bad("expected a list or NIL"),
@@ -73,7 +73,7 @@ impl Session {
         let Some(mechanism) = mechanism.filter(|_| self.shared.traits.offers(&format!("AUTH={name}"))) else {
             return no(format!("[CANNOT] mechanism {name} is not offered here"));
         };
-        let first = match args.next() {
+        let first = match args.word() {
             Some(Word::Atom(first)) if self.shared.traits.offers("SASL-IR") => first.into_bytes(),
             Some(_) => return bad("an initial response is not offered here"),
             None => self.ask("").await?,

@@ -32,7 +32,7 @@ impl Session {
             }
         }
         let reference = args.text("a reference")?;
-        let patterns = match args.next() {
+        let patterns = match args.word() {
             Some(Word::Atom(pattern)) => vec![pattern],
             Some(Word::Text(pattern)) => vec![String::from_utf8_lossy(&pattern).into_owned()],
             Some(Word::List(list)) if extended => {

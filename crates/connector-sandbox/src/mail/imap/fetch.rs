@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 impl Session {
     pub(super) async fn fetch(&mut self, account: &str, mut args: Args, uid: bool) -> Result<String, Refusal> {
         let set = args.atom("a sequence set")?;
-        let mut items = items(args.next().ok_or_else(|| "expected fetch items".to_owned())?)?;
+        let mut items = items(args.word().ok_or_else(|| "expected fetch items".to_owned())?)?;
         let mut changed_since = None;
         if args.peek().is_some() {
             changed_since = Some(self.modifiers(args.list("fetch modifiers")?, account, &set, uid)?);

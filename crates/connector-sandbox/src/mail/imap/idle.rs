@@ -2,6 +2,8 @@
 
 use super::parse::set_of;
 use super::{LONGEST_LINE, Refusal, Session, Told, bad};
+use crate::mail::faults::IDLING;
+use crate::mail::store::Message;
 
 impl Session {
     pub(super) async fn idle(&mut self) -> Result<String, Refusal> {
@@ -13,7 +15,7 @@ impl Session {
         loop {
             self.tell_changes(true)?;
             self.wire.flush().await?;
-            if let Some(reply) = self.shared.faults.next_imap("IDLING") {
+            if let Some(reply) = self.shared.faults.next_imap(IDLING) {
                 return Err(Refusal::End(if reply == "CUT" { String::new() } else { format!("* {reply}") }));
             }
             let line = tokio::select! {
@@ -35,8 +37,8 @@ impl Session {
         let (Some(account), Some(selected)) = (&self.account, &mut self.selected) else { return Ok(()) };
         let now = self.shared.look(|store| {
             let mailbox = store.account(account)?.by_id(selected.id)?;
-            let flags = |message: &crate::mail::store::Message| message.flags.iter().cloned().collect::<Vec<_>>().join(" ");
-            let unsaid = |told: &Told, message: &crate::mail::store::Message| told.modseq < message.modseq;
+            let flags = |message: &Message| message.flags.iter().cloned().collect::<Vec<_>>().join(" ");
+            let unsaid = |told: &Told, message: &Message| told.modseq < message.modseq;
             let changed: Vec<(u32, u64, String)> = selected
                 .told
                 .iter()

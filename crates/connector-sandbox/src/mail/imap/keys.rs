@@ -51,7 +51,7 @@ pub(super) fn keys(args: &mut Args, ground: Ground) -> Result<Key, Refusal> {
 }
 
 fn key(args: &mut Args, ground: Ground) -> Result<Key, Refusal> {
-    let name = match args.next() {
+    let name = match args.word() {
         Some(Word::List(list)) => return keys(&mut Args::new(list), ground),
         Some(Word::Atom(name)) => name,
         _ => return bad("expected a search key"),

@@ -14,6 +14,7 @@ mod select;
 mod update;
 mod write;
 
+use super::faults::GREETING;
 use super::shared::{Place, Shared};
 use super::store::Message;
 use super::wire::{Io, Wire};
@@ -92,8 +93,10 @@ struct Session {
 pub(super) async fn run(io: Box<dyn Io>, tls: bool, shared: Arc<Shared>) -> io::Result<()> {
     let wire = Wire::new(io);
     let mut session = Session { shared, wire, tls, account: None, selected: None, condstore: false, qresync: false, place: None };
-    if let Some(reply) = session.shared.faults.next_imap("GREETING") {
-        session.wire.say(if reply == "CUT" { String::new() } else { format!("* {reply}") });
+    if let Some(reply) = session.shared.faults.next_imap(GREETING) {
+        if reply != "CUT" {
+            session.wire.say(format!("* {reply}"));
+        }
         return session.wire.flush().await;
     }
     let capabilities = session.capabilities();
@@ -292,7 +295,7 @@ impl Session {
 /// Name and arguments of a command.
 fn name_and_args(pieces: Vec<Piece>) -> Result<(String, Args), Refusal> {
     let mut args = Args::new(words(pieces)?);
-    args.next();
+    args.word();
     let mut name = args.atom("a command")?.to_ascii_uppercase();
     if name == "UID" {
         name = format!("UID {}", args.atom("a command after UID")?.to_ascii_uppercase());

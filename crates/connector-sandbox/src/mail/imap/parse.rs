@@ -135,7 +135,7 @@ impl Args {
     }
 
     /// The next word, whatever it is.
-    pub(crate) fn next(&mut self) -> Option<Word> {
+    pub(crate) fn word(&mut self) -> Option<Word> {
         self.words.next()
     }
 
@@ -146,7 +146,7 @@ impl Args {
 
     /// The next word as an atom.
     pub(crate) fn atom(&mut self, what: &str) -> Result<String, String> {
-        match self.next() {
+        match self.word() {
             Some(Word::Atom(atom)) => Ok(atom),
             _ => Err(format!("expected {what}")),
         }
@@ -154,7 +154,7 @@ impl Args {
 
     /// The next word as a string of any form.
     pub(crate) fn string(&mut self, what: &str) -> Result<Vec<u8>, String> {
-        match self.next() {
+        match self.word() {
             Some(Word::Atom(atom)) => Ok(atom.into_bytes()),
             Some(Word::Text(text)) => Ok(text),
             _ => Err(format!("expected {what}")),
@@ -168,7 +168,7 @@ impl Args {
 
     /// The next word as a list.
     pub(crate) fn list(&mut self, what: &str) -> Result<Vec<Word>, String> {
-        match self.next() {
+        match self.word() {
             Some(Word::List(list)) => Ok(list),
             _ => Err(format!("expected {what} in parentheses")),
         }

@@ -43,7 +43,7 @@ impl Session {
             Some(Word::List(_)) => args.list("flags")?,
             _ => Vec::new(),
         };
-        list.extend(std::iter::from_fn(|| args.next()));
+        list.extend(std::iter::from_fn(|| args.word()));
         let labels = match item {
             "FLAGS" => None,
             "X-GM-LABELS" if self.shared.traits.gmail => Some(list.iter().map(label).collect::<Result<Vec<_>, _>>()?),

@@ -18,7 +18,7 @@ impl Session {
             _ => BTreeSet::new(),
         };
         let mut internal = self.shared.clock.now();
-        let octets = match (args.next(), args.next()) {
+        let octets = match (args.word(), args.word()) {
             (Some(Word::Text(octets)), None) => octets,
             (Some(Word::Text(date)), Some(Word::Text(octets))) => {
                 internal = date_time(&String::from_utf8_lossy(&date)).ok_or_else(|| Refusal::Bad("that is not a date and time".to_owned()))?;
