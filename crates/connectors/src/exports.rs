@@ -10,6 +10,9 @@ pub use connector_hubspot as hubspot;
 #[cfg(feature = "msgraph")]
 #[doc(inline)]
 pub use connector_msgraph as msgraph;
+#[cfg(feature = "salesforce")]
+#[doc(inline)]
+pub use connector_salesforce as salesforce;
 #[cfg(feature = "slack")]
 #[doc(inline)]
 pub use connector_slack as slack;

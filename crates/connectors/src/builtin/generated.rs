@@ -12,6 +12,8 @@ pub fn builtins() -> Vec<Builtin> {
         Builtin { id: "hubspot", manifest: connector_hubspot::manifest, hooks: connector_hubspot::hooks },
         #[cfg(feature = "msgraph")]
         Builtin { id: "msgraph", manifest: connector_msgraph::manifest, hooks: connector_msgraph::hooks },
+        #[cfg(feature = "salesforce")]
+        Builtin { id: "salesforce", manifest: connector_salesforce::manifest, hooks: connector_salesforce::hooks },
         #[cfg(feature = "slack")]
         Builtin { id: "slack", manifest: connector_slack::manifest, hooks: connector_slack::hooks },
     ]
