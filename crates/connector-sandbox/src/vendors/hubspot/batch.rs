@@ -82,6 +82,7 @@ impl HubSpot {
 
     fn batch_read(&self, store: &Store, kind: &'static str, body: &Value, inputs: &[Value], req: &Req, outcome: &mut Outcome) -> Result<u16, Reply> {
         let properties: Option<Vec<String>> = body["properties"].as_array().map(|p| p.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let past: Vec<String> = body["propertiesWithHistory"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
         let property = body["idProperty"].as_str();
         if let Some(name) = property.filter(|p| *p != "hs_object_id" && !store.is_unique(kind, p)) {
             return Err(error(400, "VALIDATION_ERROR", &format!("idProperty {name} is not unique")));
@@ -94,7 +95,8 @@ impl HubSpot {
             let merged = property.is_none() && store.merged.contains_key(&(kind, id.parse().unwrap_or(0)));
             match store.find(kind, &id, property) {
                 Ok(key) if !merged && store.objects[kind][&key].archived.is_some() == archived => {
-                    let record = store.render(kind, key, properties.as_deref(), &[]);
+                    let mut record = store.render(kind, key, properties.as_deref(), &[]);
+                    store.with_history(kind, key, &past, &mut record);
                     // One record asked for twice comes once.
                     if !outcome.results.contains(&record) {
                         outcome.results.push(record);

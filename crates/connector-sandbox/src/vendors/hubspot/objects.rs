@@ -6,12 +6,15 @@ use crate::exchange::{Answer, Reply, Req};
 use crate::ledger::{EffectKind, Entry};
 use serde_json::{Value, json};
 
+/// The names a query parameter lists, with commas or by coming several times.
+fn list(req: &Req, name: &str) -> Vec<String> {
+    let all = req.query.iter().filter(|(k, _)| k == name);
+    all.flat_map(|(_, v)| v.split(',')).map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect()
+}
+
 /// Properties and associations a read asks for, from the query.
 pub(super) fn wanted(req: &Req) -> (Option<Vec<String>>, Vec<&'static str>) {
-    let list = |name: &str| -> Vec<String> {
-        let all = req.query.iter().filter(|(k, _)| k == name);
-        all.flat_map(|(_, v)| v.split(',')).map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect()
-    };
+    let list = |name: &str| list(req, name);
     let properties = list("properties");
     let associations = list("associations").iter().filter_map(|t| object_type(t)).collect();
     ((!properties.is_empty()).then_some(properties), associations)
@@ -25,7 +28,9 @@ impl HubSpot {
         if archived != (req.q("archived") == Some("true")) {
             return Err(invalid(&Invalid::not_found(format!("{} not found", singular(kind)))));
         }
-        Ok(Reply::json(200, &store.render(kind, id, properties.as_deref(), &associations)))
+        let mut record = store.render(kind, id, properties.as_deref(), &associations);
+        store.with_history(kind, id, &list(req, "propertiesWithHistory"), &mut record);
+        Ok(Reply::json(200, &record))
     }
 
     /// Ordered by id; `after` is the last id given.
@@ -42,7 +47,13 @@ impl HubSpot {
         let archived = req.q("archived") == Some("true");
         let mut rest = store.objects.get(kind).into_iter().flat_map(|o| o.range(after + 1..)).filter(|(_, r)| r.archived.is_some() == archived);
         let ids: Vec<u64> = rest.by_ref().take(limit).map(|(id, _)| *id).collect();
-        let mut body = json!({"results": ids.iter().map(|id| store.render(kind, *id, properties.as_deref(), &associations)).collect::<Vec<_>>()});
+        let past = list(req, "propertiesWithHistory");
+        let shown = |id: &u64| {
+            let mut record = store.render(kind, *id, properties.as_deref(), &associations);
+            store.with_history(kind, *id, &past, &mut record);
+            record
+        };
+        let mut body = json!({"results": ids.iter().map(shown).collect::<Vec<_>>()});
         if let (Some(last), Some(_)) = (ids.last(), rest.next()) {
             let path = req.path_and_query.split('?').next().unwrap_or_default();
             body["paging"] = json!({"next": {"after": last.to_string(), "link": format!("{}{path}?limit={limit}&after={last}", req.base)}});

@@ -99,6 +99,9 @@ pub(super) struct Label {
     pub(super) label: String,
 }
 
+/// Every value a record's properties had: name, value, when; oldest first.
+type Past = Vec<(String, String, Timestamp)>;
+
 /// Everything in the account.
 #[derive(Debug, Default)]
 pub(super) struct Store {
@@ -113,6 +116,7 @@ pub(super) struct Store {
     pub(super) searches: VecDeque<Timestamp>,
     pub(super) webhook: Option<String>,
     pub(super) event_id: u64,
+    pub(super) history: BTreeMap<(&'static str, u64), Past>,
     pub(super) lists: BTreeMap<u64, super::lists::List>,
     /// The app's webhook subscriptions, by id.
     pub(super) subscriptions: BTreeMap<u64, Value>,
@@ -220,6 +224,7 @@ impl Store {
         self.next_id += 1;
         let id = self.next_id;
         let mut properties: BTreeMap<_, _> = properties.into_iter().filter(|(_, v)| !v.is_empty()).collect();
+        self.history.insert((kind, id), properties.iter().map(|(name, value)| (name.clone(), value.clone(), now)).collect());
         properties.insert("hs_object_id".into(), id.to_string());
         properties.insert(if kind == "notes" { "hs_createdate" } else { "createdate" }.into(), rfc3339_millis(now));
         properties.insert(modified_property(kind).into(), rfc3339_millis(now));
@@ -244,6 +249,7 @@ impl Store {
             };
             if record.properties.get(&name).map(String::as_str).unwrap_or_default() != value {
                 self.events.push(Event::property(kind, id, &name, &value));
+                self.history.entry((kind, id)).or_default().push((name.clone(), value.clone(), now));
             }
             if value.is_empty() {
                 record.properties.remove(&name);
@@ -274,6 +280,21 @@ impl Store {
                 back.retain(|l| !(l.to_type == kind && l.to_id == id));
             }
         }
+    }
+
+    /// Adds the earlier values of these properties to a record, newest first.
+    pub(super) fn with_history(&self, kind: &'static str, id: u64, names: &[String], record: &mut Value) {
+        if names.is_empty() || !record.is_object() {
+            return;
+        }
+        let all = self.history.get(&(kind, id)).map(Vec::as_slice).unwrap_or_default();
+        let of = |wanted: &String| -> Value {
+            let values = all.iter().rev().filter(|(name, ..)| name == wanted);
+            values
+                .map(|(_, value, at)| json!({"value": value, "timestamp": rfc3339_millis(*at), "sourceType": "INTEGRATION", "sourceId": "sandbox"}))
+                .collect()
+        };
+        record["propertiesWithHistory"] = names.iter().map(|name| (name.clone(), of(name))).collect::<serde_json::Map<_, _>>().into();
     }
 
     /// A record as JSON; `wanted` names properties, absent ones come back as null.
