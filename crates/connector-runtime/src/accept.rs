@@ -3,37 +3,10 @@
 //!
 //! Refuses to guess whose they are: tenant, workspace and connection are named, and must belong together.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
-};
+use connector_core::{Error, ErrorKind, Result, TenantId, WorkspaceId, state::Appended, webhook::IncomingEvent};
+use connector_webhook::ingress::{Outcome, ProvenTarget};
 
-use bytes::Bytes;
-use connector_core::{
-    Error, ErrorKind, Result, TenantId, WorkspaceId,
-    state::Appended,
-    webhook::{IncomingEvent, Ingress, RawWebhook, WebhookVerifier},
-};
-use connector_webhook::ingress::{ConnectionKeys, IngressTarget, Outcome};
-use http::{HeaderMap, Method};
-use secrecy::SecretString;
-
-use crate::{runtime::Runtime, stats::one};
-
-/// Hands over events that are proven already, once.
-#[derive(Debug)]
-struct Proven(Mutex<Option<Vec<IncomingEvent>>>);
-
-impl WebhookVerifier for Proven {
-    fn scheme(&self) -> &'static str {
-        "own_connection"
-    }
-
-    fn verify(&self, _: &RawWebhook<'_>, _: &[SecretString], _: SystemTime) -> Result<Ingress> {
-        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        events.map(Ingress::Events).ok_or_else(|| Error::internal("events of an own connection were asked for twice"))
-    }
-}
+use crate::runtime::Runtime;
 
 impl Runtime {
     /// Takes events that came in over a connection which this process opened, and which proves them by that. When this gives `Ok` they are
@@ -60,19 +33,9 @@ impl Runtime {
         let connector = catalogue.registry.get(&linked.connection.connector).ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("the connector `{}` of the connection `{connection}` is not there", linked.connection.connector))
         })?;
-        // The pipeline wants a secret for every connection; here the open connection is the proof and this is never compared with anything.
-        let keys = [ConnectionKeys { connection: linked.connection.id.as_str().into(), secrets: vec![SecretString::from("own connection")] }];
-        let verifier = Proven(Mutex::new(Some(events)));
-        let target = IngressTarget::new(tenant, workspace, connector.spec(), &verifier, &keys);
-        let (headers, body) = (HeaderMap::new(), Bytes::new());
-        let raw = RawWebhook { method: &Method::POST, url: "", query: "", headers: &headers, body: &body };
-        let answer = self.0.ingress.receive(&target, raw).await;
-        for event in &answer.events {
-            match event {
-                Appended::New { .. } => one(&self.0.shared.counters.events),
-                _ => one(&self.0.shared.counters.duplicates),
-            }
-        }
+        let target = ProvenTarget::new(tenant, workspace, connector.spec());
+        let answer = self.0.ingress.accept(&target, &linked.connection.id.as_str().into(), events).await;
+        self.count_events(&answer.events);
         match answer.outcome {
             Outcome::Accepted | Outcome::Duplicate | Outcome::Mismatch => Ok(answer.events),
             Outcome::Invalid | Outcome::NotJson | Outcome::TooLarge => {

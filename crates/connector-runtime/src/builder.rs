@@ -23,9 +23,10 @@ use connector_manifest::{Hooks, Manifest};
 use connector_state::MemoryState;
 use connector_vault::Vault;
 use connector_webhook::{
-    dispatch::{DispatchPolicy, EventHandler, Waker},
+    dispatch::{DispatchPolicy, EventHandler},
     ingress::{IngressLimits, IngressPipeline},
     reload::Watcher,
+    work::Waker,
 };
 
 use dashmap::DashMap;

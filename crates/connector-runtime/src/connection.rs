@@ -2,7 +2,10 @@
 //!
 //! Owns who may use which connection. Refuses to tell another tenant's connection from one that does not exist.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use connector_core::{Connection, Error, ErrorKind, Result, TenantId, WorkspaceId};
 use connector_http::EGRESS_ALLOW;
@@ -106,16 +109,31 @@ fn make(connector: &str, manifest: Option<&Manifest>, options: ConnectionOptions
 
 /// All connections, by tenant and id.
 #[derive(Debug, Default)]
-pub(crate) struct Connections(BTreeMap<(TenantId, Arc<str>), Arc<Linked>>);
+pub(crate) struct Connections {
+    by_id: BTreeMap<(TenantId, Arc<str>), Arc<Linked>>,
+    /// The same by connector, so that a webhook delivery does not walk all of them.
+    by_connector: HashMap<Arc<str>, Vec<Arc<Linked>>>,
+}
 
 impl Connections {
     pub(crate) fn insert(&mut self, linked: Linked) {
         let key = (linked.connection.tenant.clone(), Arc::from(linked.connection.id.as_str()));
-        self.0.insert(key, Arc::new(linked));
+        let linked = Arc::new(linked);
+        if let Some(replaced) = self.by_id.insert(key, linked.clone())
+            && let Some(of_connector) = self.by_connector.get_mut(&replaced.connection.connector)
+        {
+            of_connector.retain(|known| !Arc::ptr_eq(known, &replaced));
+        }
+        self.by_connector.entry(linked.connection.connector.clone()).or_default().push(linked);
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Linked>> {
-        self.0.values()
+        self.by_id.values()
+    }
+
+    /// Those of a connector, of all tenants.
+    pub(crate) fn of_connector(&self, connector: &str) -> impl Iterator<Item = &Arc<Linked>> {
+        self.by_connector.get(connector).into_iter().flatten()
     }
 
     /// Those of a connector that a workspace of a tenant may use.
@@ -125,13 +143,12 @@ impl Connections {
         workspace: &'a WorkspaceId,
         connector: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Linked>> {
-        self.all()
-            .filter(move |linked| linked.connection.tenant == *tenant && &*linked.connection.connector == connector && linked.is_granted(workspace))
+        self.of_connector(connector).filter(move |linked| linked.connection.tenant == *tenant && linked.is_granted(workspace))
     }
 
     /// One connection of a tenant. Another tenant's looks like one that does not exist.
     pub(crate) fn of(&self, tenant: &TenantId, id: &str) -> Result<&Arc<Linked>> {
-        self.0.get(&(tenant.clone(), Arc::from(id))).ok_or_else(|| {
+        self.by_id.get(&(tenant.clone(), Arc::from(id))).ok_or_else(|| {
             let id = connector_core::redact::printable(id, 63);
             Error::new(ErrorKind::NotFound, format!("there is no connection `{id}`; `connections` lists what there is"))
         })

@@ -10,15 +10,16 @@ use connector_core::{
     layer::StackParts,
     resilience::Explained,
     spec::views,
-    state::{AuditFilter, Job, JobFilter, JobId, JobState, Store, StoredAudit},
+    state::{Appended, AuditFilter, Job, JobFilter, JobId, JobState, Store, StoredAudit},
     webhook::RawWebhook,
 };
 use connector_http::{AuthDeps, oauth2::Discovery};
 use connector_vault::Vault;
 use connector_webhook::{
-    dispatch::{DispatchPolicy, EventHandler, Waker},
+    dispatch::{DispatchPolicy, EventHandler},
     ingress::{IngressAnswer, IngressPipeline, IngressTarget, Outcome, route::IngressRoute},
     reload::Problem,
+    work::Waker,
 };
 use dashmap::DashMap;
 use tokio::sync::watch;
@@ -234,7 +235,7 @@ impl Runtime {
     /// tenant of a connection that names the workspace, then the only tenant whose connections are open to all workspaces, then the default one.
     pub fn tenant_of_webhook(&self, connector_id: &str, workspace_id: &str) -> TenantId {
         let catalogue = self.0.shared.catalogue.load();
-        let own = || catalogue.connections.all().filter(|linked| &*linked.connection.connector == connector_id);
+        let own = || catalogue.connections.of_connector(connector_id);
         if let Some(linked) = own().find(|linked| linked.workspaces.iter().any(|workspace| workspace == workspace_id)) {
             return linked.connection.tenant.clone();
         }
@@ -273,13 +274,18 @@ impl Runtime {
         let target = IngressTarget::new(tenant, &workspace, connector.spec(), verifier, &keys);
         let answer = self.0.ingress.receive(&target, raw).await;
         crate::deliveries::note(self, tenant, &workspace, connector_id, &keys, &answer).await;
-        for event in &answer.events {
+        self.count_events(&answer.events);
+        answer
+    }
+
+    /// Counts what became of events that came in, however they did.
+    pub(crate) fn count_events(&self, events: &[Appended]) {
+        for event in events {
             match event {
-                connector_core::state::Appended::New { .. } => one(&self.0.shared.counters.events),
+                Appended::New { .. } => one(&self.0.shared.counters.events),
                 _ => one(&self.0.shared.counters.duplicates),
             }
         }
-        answer
     }
 
     /// The address a vendor is to be given for a webhook, if the configuration says how the outside reaches this hub.
@@ -317,7 +323,7 @@ impl Runtime {
                 self.0.forward.revived(&job).await;
             }
             self.wake_effects();
-            self.0.shared.outbox.waker.notify_one();
+            self.0.shared.outbox.waker.wake();
             self.0.waker.wake();
         }
         Ok(revived)

@@ -77,7 +77,7 @@ async fn pass_on(runtime: Runtime, mut stop: watch::Receiver<bool>) {
                 // The store is gone, and with it everything that could be worked on.
                 if changed.is_err() { break }
                 runtime.0.waker.wake();
-                runtime.0.shared.outbox.waker.notify_one();
+                runtime.0.shared.outbox.waker.wake();
                 runtime.wake_effects();
             }
         }

@@ -12,10 +12,9 @@ use connector_core::{
 };
 use futures_util::FutureExt as _;
 use metrics::counter;
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinSet,
-};
+use tokio::sync::watch;
+
+use crate::work::{Waker, Work, budget, work_off};
 
 /// What to do with an event.
 #[async_trait]
@@ -37,17 +36,6 @@ pub trait DeadLetters: Debug + Send + Sync + 'static {
 /// `job` as it is once the store has buried it for `error`.
 pub fn buried(job: &Job, error: &Error) -> Job {
     Job { state: JobState::Dead, last_error: Some(JobError::from(error)), ..job.clone() }
-}
-
-/// Tells a dispatcher that there is work.
-#[derive(Debug, Clone, Default)]
-pub struct Waker(Arc<Notify>);
-
-impl Waker {
-    /// Wakes it; if it is busy, it looks once more afterwards.
-    pub fn wake(&self) {
-        self.0.notify_one();
-    }
 }
 
 /// How events are worked off.
@@ -154,52 +142,47 @@ impl Dispatcher {
     }
 
     /// Works until `stop` becomes true or its sender is gone, then lets what is in work finish.
-    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
-        let mut workers = JoinSet::new();
-        while !*stop.borrow_and_update() {
-            self.take(&mut workers).await;
-            tokio::select! {
-                changed = stop.changed() => if changed.is_err() { break },
-                () = self.waker.0.notified() => {}
-                () = tokio::time::sleep(self.policy.poll) => {}
-                Some(_) = workers.join_next(), if !workers.is_empty() => {}
-            }
-        }
-        let finish = async { while workers.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.policy.drain, finish).await.is_err() {
-            tracing::warn!(target: "connectors::webhook", left = workers.len(), "events in work did not finish in time; they are taken again when their lease runs out");
-        }
-        workers.shutdown().await;
+    pub async fn run(&self, stop: watch::Receiver<bool>) {
+        work_off(&*self.jobs, &self.policy, &self.waker, stop, Arc::new(self.clone())).await;
     }
 
-    /// Fills the free places.
-    async fn take(&self, workers: &mut JoinSet<()>) {
-        while workers.try_join_next().is_some() {}
-        let free = self.policy.concurrency.max(1).saturating_sub(workers.len());
-        if free == 0 {
-            return;
-        }
-        match self.jobs.claim(&self.policy.queue, free, self.policy.lease).await {
-            Ok(jobs) => {
-                for job in jobs {
-                    if job.state == JobState::Dead {
-                        tracing::error!(target: "connectors::webhook", job = %job.id, subject = %job.subject, "an event became a dead letter: its workers vanished");
-                        counter!("integration_webhook_events_total", "connector" => UNKNOWN_CONNECTOR, "outcome" => "dead").increment(1);
-                        if let Some(dead) = self.dead.clone() {
-                            workers.spawn(async move { dead.died(&job).await });
-                        }
-                        continue;
-                    }
-                    let this = self.clone();
-                    workers.spawn(async move { this.work(job).await });
-                }
-            }
-            Err(error) => tracing::error!(target: "connectors::webhook", %error, "the event queue cannot be read; trying again"),
-        }
+    /// Runs the handler. Gives the connector for the metric, too.
+    async fn attempt(&self, job: &Job) -> (String, Result<()>) {
+        let event = match self.event(job).await {
+            Ok(event) => event,
+            Err(error) => return (UNKNOWN_CONNECTOR.to_owned(), Err(error)),
+        };
+        let budget = budget(&self.policy);
+        // The handler gets nothing mutable of ours, so a panic leaves nothing half done on this side.
+        let handled = AssertUnwindSafe(self.handler.handle(&event, job.attempts)).catch_unwind();
+        let result = match tokio::time::timeout(budget, handled).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(Error::internal(format!("{PANICKED}{} of {}", strikes(job) + 1, self.policy.strikes))),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("the handler did not finish within {budget:?}"))),
+        };
+        (event.connector.to_string(), result)
     }
 
-    /// One attempt, and what follows from it.
-    async fn work(&self, job: Job) {
+    async fn event(&self, job: &Job) -> Result<StoredEvent> {
+        let seq = std::str::from_utf8(&job.payload).ok().and_then(|text| text.parse().ok());
+        let seq = seq.ok_or_else(|| Error::internal("the job does not name an event").with_context("job", job.id.to_string()))?;
+        let event = self.log.event(&job.tenant, seq).await?;
+        event.ok_or_else(|| Error::new(ErrorKind::NotFound, "the event is not in the log any more").with_context("seq", seq.to_string()))
+    }
+
+    /// Whether trying again cannot help.
+    fn permanent(&self, job: &Job, error: &Error) -> bool {
+        if error.message().starts_with(PANICKED) {
+            return strikes(job) + 1 >= self.policy.strikes;
+        }
+        // A cancelled handler was stopped by us, and a named delay says that waiting helps, whatever the class.
+        !(error.kind().is_passing() || error.kind() == ErrorKind::Cancelled || error.retry_after().is_some())
+    }
+}
+
+#[async_trait]
+impl Work for Dispatcher {
+    async fn once(&self, job: Job) {
         let (connector, result) = self.attempt(&job).await;
         let (outcome, settled) = match &result {
             Ok(()) => ("handled", self.jobs.complete(&job).await),
@@ -229,37 +212,11 @@ impl Dispatcher {
         }
     }
 
-    /// Runs the handler. Gives the connector for the metric, too.
-    async fn attempt(&self, job: &Job) -> (String, Result<()>) {
-        let event = match self.event(job).await {
-            Ok(event) => event,
-            Err(error) => return (UNKNOWN_CONNECTOR.to_owned(), Err(error)),
-        };
-        let budget = self.policy.lease.mul_f64(0.9);
-        // The handler gets nothing mutable of ours, so a panic leaves nothing half done on this side.
-        let handled = AssertUnwindSafe(self.handler.handle(&event, job.attempts)).catch_unwind();
-        let result = match tokio::time::timeout(budget, handled).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => Err(Error::internal(format!("{PANICKED}{} of {}", strikes(job) + 1, self.policy.strikes))),
-            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("the handler did not finish within {budget:?}"))),
-        };
-        (event.connector.to_string(), result)
-    }
-
-    async fn event(&self, job: &Job) -> Result<StoredEvent> {
-        let seq = std::str::from_utf8(&job.payload).ok().and_then(|text| text.parse().ok());
-        let seq = seq.ok_or_else(|| Error::internal("the job does not name an event").with_context("job", job.id.to_string()))?;
-        let event = self.log.event(&job.tenant, seq).await?;
-        event.ok_or_else(|| Error::new(ErrorKind::NotFound, "the event is not in the log any more").with_context("seq", seq.to_string()))
-    }
-
-    /// Whether trying again cannot help.
-    fn permanent(&self, job: &Job, error: &Error) -> bool {
-        if error.message().starts_with(PANICKED) {
-            return strikes(job) + 1 >= self.policy.strikes;
+    async fn vanished(&self, job: Job) {
+        counter!("integration_webhook_events_total", "connector" => UNKNOWN_CONNECTOR, "outcome" => DEAD).increment(1);
+        if let Some(dead) = &self.dead {
+            dead.died(&job).await;
         }
-        // A cancelled handler was stopped by us, and a named delay says that waiting helps, whatever the class.
-        !(error.kind().is_passing() || error.kind() == ErrorKind::Cancelled || error.retry_after().is_some())
     }
 }
 

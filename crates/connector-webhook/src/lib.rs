@@ -8,3 +8,4 @@ pub mod outbound;
 pub mod reload;
 pub mod rules;
 pub mod schemes;
+pub mod work;

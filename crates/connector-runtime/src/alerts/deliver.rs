@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{Alert, Parcel, delivery_id, sinks::To};
 use crate::{
     CallOutcome, CallRequest, Role, Runtime,
-    effects::{EFFECT_TTL, Work},
+    effects::{Attempt, EFFECT_TTL},
     forward::Sent,
 };
 
@@ -49,7 +49,7 @@ impl Args for Known {
 }
 
 #[async_trait]
-impl Work for AlertWork {
+impl Attempt for AlertWork {
     async fn attempt(&self, job: &Job) -> Result<()> {
         let parcel: Parcel =
             serde_json::from_slice(&job.payload).map_err(|error| Error::internal("a queued alert cannot be read").with_source(error))?;

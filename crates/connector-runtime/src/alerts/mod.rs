@@ -18,9 +18,9 @@ use connector_core::{
 use connector_webhook::{
     dispatch::{DeadLetters, DispatchPolicy},
     rules::AlertLevel,
+    work::Waker,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 
 pub(crate) use deliver::AlertWork;
 pub(crate) use sinks::{Sinks, problems};
@@ -66,7 +66,7 @@ pub(crate) struct Alerts {
     marks: Marks,
     sinks: Sinks,
     pub(crate) policy: DispatchPolicy,
-    pub(crate) waker: Arc<Notify>,
+    pub(crate) waker: Waker,
 }
 
 /// The key under which the death of a job is told: a job that is queued again and dies again is told of again.
@@ -77,7 +77,7 @@ fn death(job: &Job) -> String {
 impl Alerts {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, sinks: Sinks) -> Self {
         let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 4, poll: POLL, ..DispatchPolicy::default() };
-        Self { marks: Marks::new(store.clone()), store, clock, sinks, policy, waker: Arc::default() }
+        Self { marks: Marks::new(store.clone()), store, clock, sinks, policy, waker: Waker::default() }
     }
 
     pub(crate) fn sinks(&self) -> &Sinks {
@@ -126,7 +126,7 @@ impl Alerts {
             queued = true;
         }
         if queued {
-            self.waker.notify_one();
+            self.waker.wake();
         }
         metrics::counter!("integration_alerts_total", "kind" => kind, "level" => alert.level.as_str()).increment(1);
         let (tenant, text) = (alert.tenant.as_str(), printable(&alert.text, 1_000));

@@ -10,10 +10,9 @@ use connector_core::{
     clock::{Clock, unix_millis},
     state::{Job, NewJob, Store},
 };
-use connector_webhook::dispatch::DispatchPolicy;
-use tokio::sync::Notify;
+use connector_webhook::{dispatch::DispatchPolicy, work::Waker};
 
-use super::{EFFECT_TTL, Mark, Outcome, Work, run, run::RuleCall, worker::millis};
+use super::{Attempt, EFFECT_TTL, Mark, Outcome, run, run::RuleCall, worker::millis};
 use crate::{ApprovalState, CallOutcome, Runtime};
 
 /// The queue.
@@ -29,14 +28,14 @@ pub(crate) struct Parked {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     pub(crate) policy: DispatchPolicy,
-    pub(crate) waker: Arc<Notify>,
+    pub(crate) waker: Waker,
 }
 
 impl Parked {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         let policy =
             DispatchPolicy { queue: QUEUE.into(), concurrency: 4, schedule: vec![LOOK], jitter: 0.0, poll: LOOK, ..DispatchPolicy::default() };
-        Self { store, clock, policy, waker: Arc::default() }
+        Self { store, clock, policy, waker: Waker::default() }
     }
 
     /// Keeps a call until its approval is decided.
@@ -68,7 +67,7 @@ fn undecided() -> Error {
 }
 
 #[async_trait]
-impl Work for ParkedWork {
+impl Attempt for ParkedWork {
     async fn attempt(&self, job: &Job) -> Result<()> {
         let call: RuleCall =
             serde_json::from_slice(&job.payload).map_err(|error| Error::internal("the parked call of a rule cannot be read").with_source(error))?;

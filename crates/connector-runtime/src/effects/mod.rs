@@ -14,7 +14,7 @@ pub(crate) use approved::{Parked, ParkedWork, QUEUE as PARKED_QUEUE};
 pub(crate) use marks::{Mark, Marks, Outcome};
 pub(crate) use rules::{Rules, Words, shown};
 pub(crate) use run::Effects;
-pub(crate) use worker::{Work, Worker, attempts};
+pub(crate) use worker::{Attempt, Worker, attempts};
 
 /// How long what was done for an event is remembered: as long as idempotency keys and the dedupe of events.
 pub(crate) const EFFECT_TTL: std::time::Duration = crate::idempotency::KEY_TTL;

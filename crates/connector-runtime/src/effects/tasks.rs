@@ -6,13 +6,11 @@ use connector_core::{Result, TenantId};
 use connector_webhook::{
     dispatch::{DeadLetters, DispatchPolicy},
     rules::Problem,
+    work::Waker,
 };
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 
-use super::{PARKED_QUEUE, ParkedWork, Work, Worker};
+use super::{Attempt, PARKED_QUEUE, ParkedWork, Worker};
 use crate::{
     Runtime,
     alerts::{self, AlertWork},
@@ -65,21 +63,21 @@ impl Runtime {
 
     /// Wakes the workers of these queues.
     pub(crate) fn wake_effects(&self) {
-        self.0.forward.waker.notify_one();
-        self.0.alerts.waker.notify_one();
-        self.0.parked.waker.notify_one();
+        self.0.forward.waker.wake();
+        self.0.alerts.waker.wake();
+        self.0.parked.waker.wake();
     }
 
     pub(crate) fn start_effects(&self, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
         let inner = &self.0;
-        let worker = |work: Arc<dyn Work>, policy: &DispatchPolicy, waker: &Arc<Notify>| {
+        let worker = |attempt: Arc<dyn Attempt>, policy: &DispatchPolicy, waker: &Waker| {
             let worker = Worker {
                 store: inner.store.clone(),
                 clock: inner.shared.clock.clone(),
                 rng: inner.rng.clone(),
                 policy: policy.clone(),
                 waker: waker.clone(),
-                work,
+                attempt,
                 dead: self.mourner(),
             };
             tokio::spawn(worker.run(stopped.clone()))

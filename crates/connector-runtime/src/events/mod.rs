@@ -12,8 +12,9 @@ use connector_core::{
     state::{Appended, EventLog, NewEvent, StoredEvent},
 };
 use connector_webhook::{
-    dispatch::{EventHandler, Waker},
+    dispatch::EventHandler,
     rules::{AlertLevel, Facts},
+    work::Waker,
 };
 use serde_json::Value;
 

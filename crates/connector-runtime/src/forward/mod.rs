@@ -19,10 +19,10 @@ use connector_webhook::{
     dispatch::DispatchPolicy,
     outbound::{Delivered, Delivery, MAX_PAYLOAD, Sender},
     rules::AlertLevel,
+    work::Waker,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::Notify;
 
 pub(crate) use endpoints::{Endpoints, Receiver};
 
@@ -31,7 +31,7 @@ use crate::{
     alerts::Alert,
     canonical,
     config::AlertOn,
-    effects::{EFFECT_TTL, POLL, Work, attempts},
+    effects::{Attempt, EFFECT_TTL, POLL, attempts},
 };
 
 /// The queue.
@@ -77,14 +77,14 @@ pub(crate) struct Forward {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     pub(crate) policy: DispatchPolicy,
-    pub(crate) waker: Arc<Notify>,
+    pub(crate) waker: Waker,
 }
 
 impl Forward {
     pub(crate) fn new(endpoints: Endpoints, transport: Arc<dyn Transport>, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         // A receiver that hangs holds its place for 20 s; more places keep the others going.
         let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 16, poll: POLL, ..DispatchPolicy::default() };
-        Self { endpoints, sender: Sender::new(transport, clock.clone()), store, clock, policy, waker: Arc::default() }
+        Self { endpoints, sender: Sender::new(transport, clock.clone()), store, clock, policy, waker: Waker::default() }
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
@@ -115,7 +115,7 @@ impl Forward {
             max_attempts: attempts(&self.policy),
         };
         self.store.enqueue(job).await?;
-        self.waker.notify_one();
+        self.waker.wake();
         Ok(())
     }
 
@@ -209,7 +209,7 @@ pub(crate) struct ForwardWork {
 }
 
 #[async_trait]
-impl Work for ForwardWork {
+impl Attempt for ForwardWork {
     async fn attempt(&self, job: &Job) -> Result<()> {
         let parcel: Parcel =
             serde_json::from_slice(&job.payload).map_err(|error| Error::internal("a queued delivery cannot be read").with_source(error))?;

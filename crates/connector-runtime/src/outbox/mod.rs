@@ -18,10 +18,10 @@ use connector_core::{
 use connector_webhook::{
     dispatch::{DeadLetters, DispatchPolicy},
     rules::RESERVED,
+    work::Waker,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::Notify;
 
 use crate::{
     canonical,
@@ -74,7 +74,7 @@ pub(crate) struct Outbox {
     rng: Arc<dyn Rng>,
     counters: Arc<Counters>,
     policy: DispatchPolicy,
-    pub(crate) waker: Notify,
+    pub(crate) waker: Waker,
     /// Hears of what is given up.
     dead: Arc<dyn DeadLetters>,
 }
@@ -111,7 +111,7 @@ fn plan(op: &OpSpec, error: &Error, may_queue: bool) -> Plan {
 impl Outbox {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, counters: Arc<Counters>, dead: Arc<dyn DeadLetters>) -> Self {
         let policy = DispatchPolicy { queue: QUEUE.into(), concurrency: 8, lease: Duration::from_secs(360), ..DispatchPolicy::default() };
-        Self { store, clock, rng, counters, policy, waker: Notify::new(), dead }
+        Self { store, clock, rng, counters, policy, waker: Waker::default(), dead }
     }
 
     /// Attempts a job gets: one after each wait; the caller's own was before the first.
@@ -173,7 +173,7 @@ impl Outbox {
                 match job {
                     Ok(queued) => {
                         one(&self.counters.queued);
-                        self.waker.notify_one();
+                        self.waker.wake();
                         let reason = format!("{}: {}", error.kind(), error.message());
                         Ok(CallOutcome::Queued { job_id: queued.id(), reason })
                     }

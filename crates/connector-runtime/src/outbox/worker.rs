@@ -3,16 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use connector_core::{
     CallCx, Error, ErrorKind, OpCall, OpReply, Result,
     clock::{unix_millis, unix_seconds},
     spec::{Effect, LookupSpec, OpSpec, Repeat},
-    state::{AuditOutcome, Job, JobError, JobState},
+    state::{AuditOutcome, Job, JobError},
 };
 use connector_manifest::select::Path;
-use connector_webhook::dispatch;
+use connector_webhook::{
+    dispatch,
+    work::{Work, work_off},
+};
 use serde_json::{Map, Value};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::sync::watch;
 
 use super::{Mode, Outbox, Parcel, record_of};
 use crate::{
@@ -51,93 +55,9 @@ enum Verdict {
 
 impl Worker {
     /// Works until `stop` becomes true or its sender is gone, then lets what is in work finish.
-    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut workers = JoinSet::new();
-        while !*stop.borrow_and_update() {
-            self.take(&mut workers).await;
-            tokio::select! {
-                changed = stop.changed() => if changed.is_err() { break },
-                () = self.outbox.waker.notified() => {}
-                () = tokio::time::sleep(self.outbox.policy.poll) => {}
-                Some(_) = workers.join_next(), if !workers.is_empty() => {}
-            }
-        }
-        let finish = async { while workers.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.outbox.policy.drain, finish).await.is_err() {
-            tracing::warn!(left = workers.len(), "queued calls in work did not finish in time; they are taken again when their lease runs out");
-        }
-        workers.shutdown().await;
-    }
-
-    async fn take(&self, workers: &mut JoinSet<()>) {
-        while workers.try_join_next().is_some() {}
-        let policy = &self.outbox.policy;
-        let free = policy.concurrency.max(1).saturating_sub(workers.len());
-        if free == 0 {
-            return;
-        }
-        match self.outbox.store.claim(&policy.queue, free, policy.lease).await {
-            Ok(jobs) => {
-                for job in jobs {
-                    if job.state == JobState::Dead {
-                        one(&self.outbox.counters.dead);
-                        tracing::error!(job = %job.id, subject = %job.subject, "a queued call became a dead letter: its workers vanished");
-                        let this = self.clone();
-                        workers.spawn(async move { this.died(&job, record_of(&job.payload)).await });
-                        continue;
-                    }
-                    let this = self.clone();
-                    workers.spawn(async move { this.work(job).await });
-                }
-            }
-            Err(error) => tracing::error!(%error, "the outbox cannot be read; trying again"),
-        }
-    }
-
-    /// One attempt, and what follows from it.
-    pub(crate) async fn work(&self, job: Job) {
-        let store = &self.outbox.store;
-        let parcel = match serde_json::from_slice::<Parcel>(&job.payload) {
-            Ok(parcel) => parcel,
-            Err(error) => {
-                let error = Error::internal("a queued call cannot be read").with_source(error);
-                return self.note(&job, store.bury(&job, JobError::from(&error)).await);
-            }
-        };
-        let record = parcel.record.clone();
-        match self.attempt(&job, &parcel).await {
-            Verdict::Made(reply) => {
-                one(&self.outbox.counters.queue_done);
-                if let Some(row) = &record {
-                    let stored = Stored::of(&reply);
-                    drop(reply);
-                    let recorded = match stored {
-                        Ok(stored) => self.records.made(&job.tenant, row, stored).await,
-                        Err(error) => Err(error),
-                    };
-                    if let Err(error) = recorded {
-                        tracing::error!(%error, job = %job.id, "the result of a queued call could not be recorded");
-                    }
-                }
-                self.note(&job, store.complete(&job).await);
-            }
-            Verdict::Later(error, floor) if job.attempts < job.max_attempts => {
-                let wait = self.outbox.policy.wait(job.attempts.saturating_add(1), error.retry_after(), &*self.outbox.rng);
-                let wait = floor.unwrap_or(wait);
-                let not_before = unix_millis(self.outbox.clock.wall()).saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-                tracing::warn!(job = %job.id, subject = %job.subject, attempt = job.attempts, ?wait, %error, "a queued call failed");
-                self.note(&job, store.retry(&job, not_before, JobError::from(&error)).await);
-            }
-            Verdict::Later(error, _) | Verdict::Hopeless(error) => {
-                tracing::error!(job = %job.id, subject = %job.subject, %error, "a queued call became a dead letter");
-                let buried = store.bury(&job, JobError::from(&error)).await;
-                if matches!(buried, Ok(true)) {
-                    one(&self.outbox.counters.dead);
-                    self.died(&dispatch::buried(&job, &error), record).await;
-                }
-                self.note(&job, buried);
-            }
-        }
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
+        let outbox = self.outbox.clone();
+        work_off(&*outbox.store, &outbox.policy, &outbox.waker, stop, Arc::new(self)).await;
     }
 
     /// What follows once a call is a dead letter.
@@ -264,6 +184,59 @@ impl Worker {
         found.meta = reply.meta;
         found.meta.reconciled = true;
         Ok(Some(found))
+    }
+}
+
+#[async_trait]
+impl Work for Worker {
+    async fn once(&self, job: Job) {
+        let store = &self.outbox.store;
+        let parcel = match serde_json::from_slice::<Parcel>(&job.payload) {
+            Ok(parcel) => parcel,
+            Err(error) => {
+                let error = Error::internal("a queued call cannot be read").with_source(error);
+                return self.note(&job, store.bury(&job, JobError::from(&error)).await);
+            }
+        };
+        let record = parcel.record.clone();
+        match self.attempt(&job, &parcel).await {
+            Verdict::Made(reply) => {
+                one(&self.outbox.counters.queue_done);
+                if let Some(row) = &record {
+                    let stored = Stored::of(&reply);
+                    drop(reply);
+                    let recorded = match stored {
+                        Ok(stored) => self.records.made(&job.tenant, row, stored).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = recorded {
+                        tracing::error!(%error, job = %job.id, "the result of a queued call could not be recorded");
+                    }
+                }
+                self.note(&job, store.complete(&job).await);
+            }
+            Verdict::Later(error, floor) if job.attempts < job.max_attempts => {
+                let wait = self.outbox.policy.wait(job.attempts.saturating_add(1), error.retry_after(), &*self.outbox.rng);
+                let wait = floor.unwrap_or(wait);
+                let not_before = unix_millis(self.outbox.clock.wall()).saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                tracing::warn!(job = %job.id, subject = %job.subject, attempt = job.attempts, ?wait, %error, "a queued call failed");
+                self.note(&job, store.retry(&job, not_before, JobError::from(&error)).await);
+            }
+            Verdict::Later(error, _) | Verdict::Hopeless(error) => {
+                tracing::error!(job = %job.id, subject = %job.subject, %error, "a queued call became a dead letter");
+                let buried = store.bury(&job, JobError::from(&error)).await;
+                if matches!(buried, Ok(true)) {
+                    one(&self.outbox.counters.dead);
+                    self.died(&dispatch::buried(&job, &error), record).await;
+                }
+                self.note(&job, buried);
+            }
+        }
+    }
+
+    async fn vanished(&self, job: Job) {
+        one(&self.outbox.counters.dead);
+        self.died(&job, record_of(&job.payload)).await;
     }
 }
 

@@ -35,7 +35,7 @@ use self::{
     skew::Skew,
     waiting::Waiting,
 };
-use crate::{dispatch::Waker, json, schemes};
+use crate::{json, schemes, work::Waker};
 
 /// Flag of an event whose dedupe key is a digest of its payload.
 pub const NO_EVENT_ID: &str = "no_event_id";
@@ -131,6 +131,35 @@ impl<'a> IngressTarget<'a> {
     }
 }
 
+/// Whose proven events they are and how they are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct ProvenTarget<'a> {
+    /// The tenant that the events are for.
+    pub tenant: &'a TenantId,
+    /// The workspace that the events are for.
+    pub workspace: &'a WorkspaceId,
+    /// The connector that they come through.
+    pub connector: &'a Arc<ConnectorSpec>,
+    /// What happens to events that have not the declared shape.
+    pub schema: Strictness,
+    /// Whether only the sender is proven, not what it sent: such events are flagged.
+    legacy: bool,
+}
+
+impl<'a> ProvenTarget<'a> {
+    /// A target that keeps events whatever their shape.
+    pub fn new(tenant: &'a TenantId, workspace: &'a WorkspaceId, connector: &'a Arc<ConnectorSpec>) -> Self {
+        Self { tenant, workspace, connector, schema: Strictness::Keep, legacy: false }
+    }
+}
+
+impl<'a> From<&IngressTarget<'a>> for ProvenTarget<'a> {
+    fn from(target: &IngressTarget<'a>) -> Self {
+        let legacy = target.verifier.scheme() == schemes::BEARER;
+        Self { tenant: target.tenant, workspace: target.workspace, connector: target.connector, schema: target.schema, legacy }
+    }
+}
+
 /// The pipeline. One serves every connector.
 #[derive(Debug)]
 pub struct IngressPipeline {
@@ -179,11 +208,30 @@ impl IngressPipeline {
         let answer = match self.judge(target, &request) {
             Ok((connection, Ingress::Handshake(reply))) => IngressAnswer { connection: Some(connection.clone()), ..reply.into() },
             Ok((connection, Ingress::Events(events))) => {
-                let answer = self.persist(target, &known, connection, events, request.body.len()).await;
+                let answer = self.persist(&target.into(), &known, connection, events, request.body.len()).await;
                 IngressAnswer { connection: Some(connection.clone()), ..answer }
             }
             Err(answer) => answer,
         };
+        note(&target.into(), &known, &answer);
+        answer
+    }
+
+    /// Takes events that came in over a connection which we opened ourselves, and which proves them by that. They have the same caps, shape
+    /// check, dedupe and durable write as a delivery's; a 2xx means that they are durable.
+    pub async fn accept(&self, target: &ProvenTarget<'_>, connection: &Arc<str>, events: Vec<IncomingEvent>) -> IngressAnswer {
+        let known = self.known.of(target.connector);
+        let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
+        let sound = || events.iter().try_for_each(|event| json::check(&event.payload));
+        let answer = if events.len() > self.limits.events || events.iter().any(|event| event.payload.len() > self.limits.body) {
+            IngressAnswer::of(Outcome::TooLarge)
+        } else if let Err(error) = sound() {
+            tracing::warn!(target: "connectors::webhook", connector = %target.connector.id, tenant = %target.tenant, %error, "events of an own connection were refused");
+            IngressAnswer::of(Outcome::Invalid)
+        } else {
+            self.persist(target, &known, connection, events, bytes).await
+        };
+        let answer = IngressAnswer { connection: Some(connection.clone()), ..answer };
         note(target, &known, &answer);
         answer
     }
@@ -256,7 +304,7 @@ impl IngressPipeline {
 
     async fn persist(
         &self,
-        target: &IngressTarget<'_>,
+        target: &ProvenTarget<'_>,
         known: &Known,
         connection: &Arc<str>,
         incoming: Vec<IncomingEvent>,
@@ -306,13 +354,12 @@ impl IngressPipeline {
 
     fn prepare(
         &self,
-        target: &IngressTarget<'_>,
+        target: &ProvenTarget<'_>,
         known: &Known,
         connection: &Arc<str>,
         incoming: Vec<IncomingEvent>,
     ) -> Result<Vec<NewEvent>, Outcome> {
         let received_at = unix_millis(self.clock.wall());
-        let legacy = target.verifier.scheme() == schemes::BEARER;
         incoming
             .into_iter()
             .map(|event| {
@@ -322,7 +369,7 @@ impl IngressPipeline {
                 if made {
                     flag(NO_EVENT_ID);
                 }
-                if legacy {
+                if target.legacy {
                     flag(LEGACY_SCHEME);
                 }
                 let verdict = known.schemas.as_ref().map(|schemas| schemas.check_bytes(&event.event_type, &event.payload)).transpose();
@@ -357,7 +404,7 @@ impl IngressPipeline {
 }
 
 /// Counts events one by one, and deliveries without events once.
-fn note(target: &IngressTarget<'_>, known: &Known, answer: &IngressAnswer) {
+fn note(target: &ProvenTarget<'_>, known: &Known, answer: &IngressAnswer) {
     for appended in &answer.events {
         match appended {
             Appended::New { .. } => known.count(Outcome::Accepted),
