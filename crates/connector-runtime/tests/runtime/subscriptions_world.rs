@@ -275,7 +275,8 @@ impl World {
     pub(crate) async fn settle(&self) {
         self.sandbox.settled().await;
         let open = |state| JobFilter { queue: Some("events".into()), state: Some(state), after: None, limit: 1 };
-        for _ in 0..5_000 {
+        // As long as a busy machine may take; it ends as soon as there is nothing left.
+        for _ in 0..30_000 {
             let ready = self.store.jobs(&TenantId::default(), open(JobState::Pending)).await.unwrap();
             let leased = self.store.jobs(&TenantId::default(), open(JobState::Leased)).await.unwrap();
             if ready.is_empty() && leased.is_empty() {
@@ -283,7 +284,8 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        panic!("events are still not handled");
+        let left = self.store.jobs(&TenantId::default(), JobFilter { state: None, limit: 5, ..open(JobState::Pending) }).await.unwrap();
+        panic!("events are still not handled: {left:?}");
     }
 
     pub(crate) fn handled(&self) -> Vec<Handled> {
