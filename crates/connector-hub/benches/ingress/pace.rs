@@ -1,4 +1,4 @@
-//! One hub at a fixed pace: `--rps N --secs S [--store Sqlite] [--assert p99=100ms,max=1s]`.
+//! One hub at a fixed pace: `--rps N --secs S [--store Handled] [--assert p99=100ms,max=1s]`.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -17,7 +17,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         |name: &str, default: u64| value(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} takes a number, not `{text}`")));
     let (rps, secs) = (number("--rps", 1_000), number("--secs", 60));
     let kind = value("--store")
-        .map_or(Kind::Sqlite, |name| Kind::named(name).unwrap_or_else(|| panic!("--store is one of Raw, Memory, Sqlite, Postgres, not `{name}`")));
+        .map_or(Kind::Handled, |name| Kind::named(name).unwrap_or_else(|| panic!("--store is one of Raw, Memory, Sqlite, Handled, Postgres, not `{name}`")));
     let server = Server::start(kind);
     let warm = Load::new(CONNECTIONS).paced(rps).run(&server, Duration::from_secs(1));
     assert_eq!(warm.refused, 0, "{warm:?}");

@@ -15,8 +15,9 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
+use connector_core::state::Store;
 use connector_runtime::{HubConfig, Runtime};
-use connector_state::MemoryState;
+use connector_state::{MemoryState, SqliteState};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 
 /// The first argument of a server that is this program.
@@ -51,16 +52,18 @@ tools:
 pub(crate) enum Kind {
     /// axum and an HMAC over the body, nothing kept.
     Raw,
-    /// The hub with its store in memory.
+    /// The hub with its store in memory; events are accepted and queued, not handled.
     Memory,
-    /// The hub as it comes.
+    /// The hub on SQLite; events are accepted and queued, not handled.
     Sqlite,
+    /// The hub as it comes, on SQLite: events are handled, too.
+    Handled,
     /// The hub on PostgreSQL.
     Postgres,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Raw, Self::Memory, Self::Sqlite, Self::Postgres];
+    pub(crate) const ALL: [Self; 5] = [Self::Raw, Self::Memory, Self::Sqlite, Self::Handled, Self::Postgres];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| format!("{kind:?}").eq_ignore_ascii_case(name))
@@ -74,7 +77,7 @@ impl Kind {
     // design/performance.md §9, rows 15 and 16
     pub(crate) fn targets(self) -> (Option<f64>, Option<f64>) {
         match self {
-            Self::Raw | Self::Postgres => (None, None),
+            Self::Raw | Self::Handled | Self::Postgres => (None, None),
             Self::Memory => (Some(0.75), None),
             Self::Sqlite => (Some(0.28), Some(22.0)),
         }
@@ -112,10 +115,10 @@ impl Server {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]);
         match kind {
-            Kind::Raw | Kind::Memory => {
+            Kind::Raw | Kind::Memory | Kind::Sqlite => {
                 command.arg(std::env::current_exe().unwrap()).args([CHILD, &format!("{kind:?}"), &address.to_string()]).arg(&config)
             }
-            Kind::Sqlite | Kind::Postgres => command
+            Kind::Handled | Kind::Postgres => command
                 .arg(env!("CARGO_BIN_EXE_connector-hub"))
                 .arg("--config")
                 .arg(&config)
@@ -182,9 +185,13 @@ pub(crate) fn child(args: &[String]) -> std::process::ExitCode {
         match kind {
             Kind::Raw => axum::serve(listener, Router::new().route("/api/v1/webhooks/desk/default", post(raw))).await.unwrap(),
             _ => {
+                let store: Arc<dyn Store> = match kind {
+                    Kind::Sqlite => Arc::new(SqliteState::open(Path::new(config).with_file_name("state.db")).unwrap()),
+                    _ => Arc::new(MemoryState::default()),
+                };
                 let config = HubConfig::load(Path::new(config)).unwrap();
-                let runtime = Runtime::builder().config(config).store(Arc::new(MemoryState::default())).build().await.unwrap();
-                let _tasks = runtime.start();
+                // Its workers are not started: what is measured is what an acknowledgement costs.
+                let runtime = Runtime::builder().config(config).store(store).build().await.unwrap();
                 let app = connector_hub::http::App::new(runtime, None, None);
                 axum::serve(listener, connector_hub::http::router(app)).await.unwrap();
             }

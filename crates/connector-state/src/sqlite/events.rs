@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     SqliteState, int,
-    jobs::{add, revive},
+    jobs::{add, add_first, revive},
     limit, uint, unreadable,
 };
 use crate::rules::{again, event_job, payload_hash};
@@ -70,7 +70,7 @@ fn append(connection: &Connection, event: &NewEvent, now: i64) -> rusqlite::Resu
         )
         .optional()?;
     if let Some(seq) = seq {
-        let job = add(connection, &event_job(event, uint(seq)), Some(seq), now)?.id();
+        let job = add_first(connection, &event_job(event, uint(seq)), seq, now)?;
         return Ok(Appended::New { seq: uint(seq), job });
     }
     let (seq, same): (i64, bool) = connection

@@ -82,6 +82,15 @@ fn insert(connection: &Connection, new: &NewJob, event: Option<i64>, now: i64, s
             return Ok(Enqueued::Existing(JobId(uint(id))));
         }
     }
+    row(connection, new, event, now, state, error).map(Enqueued::New)
+}
+
+/// Adds the job of an event that was written just now: nothing can hold its key yet.
+pub(super) fn add_first(connection: &Connection, new: &NewJob, event: i64, now: i64) -> rusqlite::Result<JobId> {
+    row(connection, new, Some(event), now, PENDING, None)
+}
+
+fn row(connection: &Connection, new: &NewJob, event: Option<i64>, now: i64, state: i64, error: Option<&JobError>) -> rusqlite::Result<JobId> {
     let id = connection
         .prepare_cached(
             "INSERT INTO jobs (tenant, workspace, queue, subject, key, order_key, payload, state, max_attempts, not_before, created_at, due_at,
@@ -104,7 +113,7 @@ fn insert(connection: &Connection, new: &NewJob, event: Option<i64>, now: i64, s
             error.map(error_text),
             event
         ])?;
-    Ok(Enqueued::New(JobId(uint(id))))
+    Ok(JobId(uint(id)))
 }
 
 /// Queues a dead job again.
@@ -162,7 +171,7 @@ impl SqliteState {
     /// Runs an update that ends with a fence check on `?1` (tenant), `?2` (id) and `?3` (fence).
     async fn held(&self, job: &Job, set: &'static str, due: Option<u64>, error: Option<JobError>) -> Result<bool> {
         let (tenant, id, fence) = (job.tenant.clone(), int(job.id.0), int(job.fence));
-        self.write(move |connection| {
+        self.write_one(move |connection| {
             let changed = connection
                 .prepare_cached(&format!(
                     "UPDATE jobs SET {set}, last_error = coalesce(?5, last_error)

@@ -130,6 +130,12 @@ impl SqliteState {
         writer.write(op).await
     }
 
+    /// As [`SqliteState::write`], for an operation of one statement.
+    async fn write_one<T: Send + 'static>(&self, op: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T> {
+        let writer = self.threads.writer.as_ref().ok_or_else(fault::stopped)?;
+        writer.write_one(op).await
+    }
+
     async fn read<T: Send + 'static>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T> {
         match &self.threads.readers {
             Some(readers) => readers.read(query).await,

@@ -71,9 +71,18 @@ impl Writer {
     ///
     /// If the caller stops waiting, the operation happens all the same.
     pub(super) async fn write<T: Send + 'static>(&self, op: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T> {
+        self.queue(move |connection| in_savepoint(connection, op)).await
+    }
+
+    /// As [`Writer::write`], for an operation of one statement: SQLite undoes a statement that fails by itself, so it needs no savepoint.
+    pub(super) async fn write_one<T: Send + 'static>(&self, op: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T> {
+        self.queue(op).await
+    }
+
+    async fn queue<T: Send + 'static>(&self, op: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         let op: Op = Box::new(move |connection| {
-            let result = connection.map_or_else(|| Err(stopped()), |connection| in_savepoint(connection, op).map_err(fault));
+            let result = connection.map_or_else(|| Err(stopped()), |connection| op(connection).map_err(fault));
             Box::new(move |committed| {
                 // A caller that went away needs no answer.
                 drop(answer.send(committed.and(result)));
@@ -89,10 +98,10 @@ impl Writer {
 }
 
 fn in_savepoint<T>(connection: &Connection, op: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-    connection.prepare_cached("SAVEPOINT op")?.execute([])?;
+    cached(connection, "SAVEPOINT op")?;
     match op(connection) {
         Ok(result) => {
-            connection.prepare_cached("RELEASE op")?.execute([])?;
+            cached(connection, "RELEASE op")?;
             Ok(result)
         }
         Err(error) => {
@@ -131,14 +140,14 @@ fn run(connection: &Connection, mut inbox: mpsc::Receiver<Op>, counters: &Counte
 /// Runs the operations in one transaction. Every operation gets a reply, whatever happens.
 fn transaction(connection: &Connection, ops: impl Iterator<Item = Op>) -> (Vec<Reply>, Result<()>) {
     // IMMEDIATE takes the write lock now, waiting up to the busy timeout, so that no operation fails half-way for want of it.
-    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+    if let Err(error) = cached(connection, "BEGIN IMMEDIATE") {
         return (ops.map(|op| op(None)).collect(), Err(fault(error)));
     }
     let replies: Vec<Reply> = ops.map(|op| op((!connection.is_autocommit()).then_some(connection))).collect();
     if connection.is_autocommit() {
         return (replies, Err(rolled_back()));
     }
-    let outcome = connection.execute_batch("COMMIT").map_err(|error| {
+    let outcome = cached(connection, "COMMIT").map_err(|error| {
         if !connection.is_autocommit()
             && let Err(rollback) = connection.execute_batch("ROLLBACK")
         {
@@ -147,6 +156,11 @@ fn transaction(connection: &Connection, ops: impl Iterator<Item = Op>) -> (Vec<R
         fault(error)
     });
     (replies, outcome)
+}
+
+/// Runs a statement that is parsed once for the life of the connection.
+fn cached(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 #[cfg(test)]
