@@ -264,15 +264,17 @@ impl MailServer {
         &self.shared.faults
     }
 
-    /// Lets a message arrive in a mailbox from outside, as it is; its UID, or `None` without that account and mailbox.
+    /// Lets a message arrive in a mailbox from outside; its UID, or `None` without that account and mailbox. A bare LF becomes CRLF, as on its
+    /// way through SMTP; nothing else is changed.
     pub fn deliver(&self, account: &str, mailbox: &str, mime: &[u8]) -> Option<u32> {
         let now = self.shared.clock.now();
+        let octets = with_crlf(mime);
         let uid = self.shared.change(|store| {
             let account = store.account_mut(account)?;
             let id = account.named(mailbox)?.id;
-            account.append(id, mime, BTreeSet::new(), now)
+            account.append(id, &octets, BTreeSet::new(), now)
         })?;
-        let message_id = super::mime::field(super::mime::split(mime).0, "message-id").unwrap_or_default();
+        let message_id = super::mime::field(super::mime::split(&octets).0, "message-id").unwrap_or_default();
         self.shared.record(EffectKind::MailReceived, &message_id, None, json!({ "account": account }));
         Some(uid)
     }
@@ -330,4 +332,15 @@ impl MailServer {
             }
         }
     }
+}
+
+fn with_crlf(octets: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(octets.len());
+    for byte in octets {
+        if *byte == b'\n' && wire.last() != Some(&b'\r') {
+            wire.push(b'\r');
+        }
+        wire.push(*byte);
+    }
+    wire
 }
