@@ -54,6 +54,16 @@ pub mod known {
     pub const SLACK_REFRESH_TOKEN: &str = "sandbox-slack-refresh-token";
     /// What Slack signs its deliveries with.
     pub const SLACK_SIGNING_SECRET: &str = "sandbox-slack-signing-secret";
+    /// Salesforce access token; good without end.
+    pub const SALESFORCE_TOKEN: &str = "00Dxx0000001gPL!sandbox-salesforce-token";
+    /// Salesforce consumer key.
+    pub const SALESFORCE_CLIENT_ID: &str = "sandbox-salesforce-client";
+    /// Salesforce consumer secret.
+    pub const SALESFORCE_CLIENT_SECRET: &str = "sandbox-salesforce-client-secret";
+    /// Salesforce refresh token; burnt by its first use, as in orgs that have them rotate.
+    pub const SALESFORCE_REFRESH_TOKEN: &str = "sandbox-salesforce-refresh-token";
+    /// Salesforce org and token of outbound messages, as a connection's webhook secret.
+    pub const SALESFORCE_WEBHOOK_SECRET: &str = "00Dxx0000001gPLEAY:sandbox-salesforce-webhook-token";
     /// NetBox v2 token (the part after `Bearer `).
     pub const NETBOX_TOKEN: &str = "nbt_sandbox.netbox-token";
     /// ServiceNow user.

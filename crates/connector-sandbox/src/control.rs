@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 /// | `PUT /_sandbox/renewal` | `"keeps"`, `"adds"` or `"burns"`: what a renewal does with the refresh token |
 /// | `POST /_sandbox/slack/say` | `{user, channel, text, thread_ts?}`: somebody writes a message |
 /// | `POST /_sandbox/slack/command` | `{user, channel, command, text}`: somebody uses a slash command |
-/// | `PUT /_sandbox/webhooks` | `{vendor, url, secret?}` for hubspot, slack, netbox, ticketing |
+/// | `PUT /_sandbox/webhooks` | `{vendor, url, secret?}` for hubspot, slack, salesforce, netbox, ticketing |
 pub(crate) fn handle(hub: &Hub, req: &Req) -> Reply {
     route(hub, req).unwrap_or_else(|reply| reply)
 }
@@ -62,6 +62,7 @@ fn route(hub: &Hub, req: &Req) -> Answer {
             hub.msgraph.expire_tokens();
             hub.hubspot.expire_tokens();
             hub.slack.expire_tokens();
+            hub.salesforce.expire_tokens();
             hub.servicenow.expire_tokens();
             hub.glpi.end_sessions();
             ok(json!({}))
@@ -70,6 +71,7 @@ fn route(hub: &Hub, req: &Req) -> Answer {
             hub.msgraph.revoke_grants();
             hub.hubspot.revoke_grants();
             hub.slack.revoke_grants();
+            hub.salesforce.revoke_grants();
             ok(json!({}))
         }
         ("PUT", ["renewal"]) => {
@@ -82,6 +84,7 @@ fn route(hub: &Hub, req: &Req) -> Answer {
             hub.msgraph.set_renewal(renewal);
             hub.hubspot.set_renewal(renewal);
             hub.slack.set_renewal(renewal);
+            hub.salesforce.set_renewal(renewal);
             ok(json!({}))
         }
         ("POST", ["slack", "say"]) => {
@@ -104,9 +107,10 @@ fn route(hub: &Hub, req: &Req) -> Answer {
             match text("vendor").as_deref() {
                 Some("hubspot") => hub.hubspot.set_webhook(url),
                 Some("slack") => hub.slack.set_webhook(url),
+                Some("salesforce") => hub.salesforce.set_webhook(url),
                 Some("netbox") => hub.netbox.set_webhook(url, text("secret")),
                 Some("ticketing") => hub.ticketing.set_webhook(url, text("secret")),
-                _ => return Err(bad("`vendor` must be hubspot, slack, netbox or ticketing".into())),
+                _ => return Err(bad("`vendor` must be hubspot, slack, salesforce, netbox or ticketing".into())),
             }
             ok(json!({}))
         }

@@ -11,6 +11,7 @@ use crate::vendors::hubspot::HubSpot;
 use crate::vendors::itop::Itop;
 use crate::vendors::msgraph::MsGraph;
 use crate::vendors::netbox::NetBox;
+use crate::vendors::salesforce::Salesforce;
 use crate::vendors::servicenow::ServiceNow;
 use crate::vendors::slack::{Slack, socket};
 use crate::vendors::ticketing::Ticketing;
@@ -40,6 +41,7 @@ pub(crate) struct Hub {
     pub(crate) msgraph: Arc<MsGraph>,
     pub(crate) hubspot: Arc<HubSpot>,
     pub(crate) slack: Arc<Slack>,
+    pub(crate) salesforce: Arc<Salesforce>,
     pub(crate) netbox: Arc<NetBox>,
     pub(crate) servicenow: Arc<ServiceNow>,
     pub(crate) glpi: Arc<Glpi>,
@@ -105,6 +107,7 @@ impl Hub {
             "msgraph" => &*self.msgraph,
             "hubspot" => &*self.hubspot,
             "slack" => &*self.slack,
+            "salesforce" => &*self.salesforce,
             "netbox" => &*self.netbox,
             "servicenow" => &*self.servicenow,
             "glpi" => &*self.glpi,

@@ -27,6 +27,7 @@ pub use vendors::hubspot::HubSpot;
 pub use vendors::itop::Itop;
 pub use vendors::msgraph::{LifecycleEvent, MsGraph, NotedChange};
 pub use vendors::netbox::NetBox;
+pub use vendors::salesforce::Salesforce;
 pub use vendors::servicenow::ServiceNow;
 pub use vendors::slack::{Acked, Slack};
 pub use vendors::ticketing::Ticketing;

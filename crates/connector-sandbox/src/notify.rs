@@ -34,6 +34,8 @@ pub(crate) enum Signing {
     SlackJson(String),
     /// The same over a form; the body is an object of texts.
     SlackForm(String),
+    /// None: the address holds the proof, and the body is a text of XML (Salesforce's outbound messages).
+    Soap,
 }
 
 /// One notification to deliver.
@@ -246,7 +248,11 @@ impl Poster {
     fn sign(&self, delivery: &Delivery, attempt: u32) -> (HeaderMap, Bytes) {
         let mut headers = HeaderMap::new();
         let form = matches!(delivery.signing, Signing::SlackForm(_));
-        let kind = if form { "application/x-www-form-urlencoded" } else { "application/json" };
+        let kind = match &delivery.signing {
+            Signing::SlackForm(_) => "application/x-www-form-urlencoded",
+            Signing::Soap => "text/xml; charset=UTF-8",
+            _ => "application/json",
+        };
         headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
         let mut put = |name: &'static str, value: String| {
             if let Ok(value) = HeaderValue::from_str(&value) {
@@ -255,6 +261,7 @@ impl Poster {
         };
         let body = match &delivery.signing {
             Signing::None => delivery.body.to_string(),
+            Signing::Soap => delivery.body.as_str().unwrap_or_default().to_owned(),
             Signing::Bearer(secret) => {
                 put("authorization", format!("Bearer {secret}"));
                 delivery.body.to_string()

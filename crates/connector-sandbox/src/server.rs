@@ -12,6 +12,7 @@ use crate::vendors::hubspot::HubSpot;
 use crate::vendors::itop::Itop;
 use crate::vendors::msgraph::MsGraph;
 use crate::vendors::netbox::NetBox;
+use crate::vendors::salesforce::Salesforce;
 use crate::vendors::servicenow::ServiceNow;
 use crate::vendors::slack::Slack;
 use crate::vendors::ticketing::Ticketing;
@@ -147,6 +148,7 @@ impl Builder {
             msgraph,
             hubspot: Arc::new(HubSpot::new(shared.clone(), self.token_lifetime_s.min(1800), self.enforce_limits)),
             slack: Arc::new(Slack::new(shared.clone(), self.token_lifetime_s, self.enforce_limits, format!("http://{addr}/slack"))),
+            salesforce: Arc::new(Salesforce::new(shared.clone(), self.token_lifetime_s, self.enforce_limits)),
             netbox: Arc::new(NetBox::new(shared.clone())),
             servicenow: Arc::new(ServiceNow::new(shared.clone(), self.token_lifetime_s.min(1799))),
             glpi: Arc::new(Glpi::new(shared.clone(), self.token_lifetime_s)),
@@ -237,6 +239,7 @@ impl Sandbox {
         match vendor {
             "msgraph" => format!("{mount}/v1.0"),
             "erp" | "slack" => format!("{mount}/api"),
+            "salesforce" => format!("{mount}/services/data/v66.0"),
             "valuemation" => format!("{mount}/vmweb/execwf"),
             _ => mount,
         }
@@ -250,6 +253,7 @@ impl Sandbox {
             "hubspot" => Some(format!("{mount}/oauth/v3/token")),
             "servicenow" => Some(format!("{mount}/oauth_token.do")),
             "slack" => Some(format!("{mount}/api/oauth.v2.access")),
+            "salesforce" => Some(format!("{mount}/services/oauth2/token")),
             _ => None,
         }
     }
@@ -261,6 +265,7 @@ impl Sandbox {
             "msgraph" => Some(format!("{mount}/{}/oauth2/v2.0/authorize", known::GRAPH_TENANT)),
             "hubspot" => Some(format!("{mount}/oauth/authorize")),
             "slack" => Some(format!("{mount}/oauth/v2/authorize")),
+            "salesforce" => Some(format!("{mount}/services/oauth2/authorize")),
             _ => None,
         }
     }
@@ -284,6 +289,11 @@ impl Sandbox {
             c("slack", "client_secret", known::SLACK_CLIENT_SECRET),
             c("slack", "refresh_token", known::SLACK_REFRESH_TOKEN),
             c("slack", "signing_secret", known::SLACK_SIGNING_SECRET),
+            c("salesforce", "token", known::SALESFORCE_TOKEN),
+            c("salesforce", "client_id", known::SALESFORCE_CLIENT_ID),
+            c("salesforce", "client_secret", known::SALESFORCE_CLIENT_SECRET),
+            c("salesforce", "refresh_token", known::SALESFORCE_REFRESH_TOKEN),
+            c("salesforce", "webhook_secret", known::SALESFORCE_WEBHOOK_SECRET),
             c("netbox", "token", known::NETBOX_TOKEN),
             c("servicenow", "user", known::SERVICENOW_USER),
             c("servicenow", "password", known::SERVICENOW_PASSWORD),
@@ -328,6 +338,11 @@ impl Sandbox {
     /// The fake Slack.
     pub fn slack(&self) -> &Slack {
         &self.hub.slack
+    }
+
+    /// The fake Salesforce.
+    pub fn salesforce(&self) -> &Salesforce {
+        &self.hub.salesforce
     }
 
     /// The fake NetBox.

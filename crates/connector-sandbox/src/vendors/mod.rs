@@ -7,6 +7,7 @@ pub(crate) mod hubspot;
 pub(crate) mod itop;
 pub(crate) mod msgraph;
 pub(crate) mod netbox;
+pub(crate) mod salesforce;
 pub(crate) mod servicenow;
 pub(crate) mod slack;
 pub(crate) mod ticketing;
@@ -22,7 +23,8 @@ use async_trait::async_trait;
 use std::sync::Arc;
 
 /// Ids of all vendors, as they appear in URLs.
-pub const VENDORS: [&str; 10] = ["msgraph", "hubspot", "slack", "netbox", "servicenow", "glpi", "itop", "valuemation", "ticketing", "erp"];
+pub const VENDORS: [&str; 11] =
+    ["msgraph", "hubspot", "slack", "salesforce", "netbox", "servicenow", "glpi", "itop", "valuemation", "ticketing", "erp"];
 
 /// A fake vendor as the dispatcher drives it.
 #[async_trait]
