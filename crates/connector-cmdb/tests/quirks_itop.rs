@@ -83,3 +83,13 @@ async fn related_items_of_classes_outside_the_profile_are_left_out() {
     let down = ask(&cmdb, "cmdb_dependencies", json!({ "id": shop })).await.unwrap();
     assert!(down["nodes"].as_array().unwrap().iter().all(|node| !node["class"].as_str().unwrap().contains("Ticket")));
 }
+
+#[tokio::test]
+async fn what_cannot_be_told_is_not_guessed() {
+    let (sandbox, cmdb) = itop(known::ITOP_PASSWORD).await;
+    let web = cmdb.find_ci_by_name("web01").await.unwrap().unwrap().id;
+    let args = json!({ "id": web, "attributes": { "description": "x" }, "unless_changed_since": "2026-11-21T12:00:00Z" });
+    let error = ask(&cmdb, "cmdb_update_ci", args).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert_eq!(sandbox.ledger().count(EffectKind::CiUpdated), 0);
+}

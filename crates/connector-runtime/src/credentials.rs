@@ -80,7 +80,9 @@ impl Credentials {
     pub(crate) fn remember_env(&self, connection: &Connection, schemes: &[AuthSpec], env: &Env) {
         let Some(name) = &connection.credential else { return };
         let set = |variable: &str| env(variable).filter(|value| !value.is_empty()).map(SecretString::from);
-        let found = schemes.iter().find_map(|scheme| {
+        // What wants several proofs is tried first: one of its variables alone may be all that another way needs.
+        let (several, others): (Vec<&AuthSpec>, Vec<&AuthSpec>) = schemes.iter().partition(|scheme| matches!(scheme, AuthSpec::All { .. }));
+        let found = several.into_iter().chain(others).find_map(|scheme| {
             let fields: Option<Vec<(String, SecretString)>> =
                 scheme.fields().into_iter().map(|(field, variable)| Some((field.to_owned(), set(variable?)?))).collect();
             fields.filter(|fields| !fields.is_empty())

@@ -4,7 +4,7 @@ mod dot;
 mod mermaid;
 mod svg;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use crate::{
     neutral::{Kind, Relation},
@@ -98,6 +98,11 @@ impl Map {
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.boxes.len(), self.lines.len())
     }
+}
+
+/// Adds a piece to a text.
+fn add(text: &mut String, piece: fmt::Arguments<'_>) {
+    text.push_str(&piece.to_string());
 }
 
 /// A text without what no label may have: control characters, and more than fits.

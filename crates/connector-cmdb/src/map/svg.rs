@@ -1,9 +1,9 @@
 //! SVG, laid out in rows: what depends on others stands above them. Within a row items stand near what they are related to in the row above.
 //! No script, no link, no reference to anything outside: the text can be shown where pictures can.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
-use super::{Map, label};
+use super::{Map, add, label};
 
 const BOX: (i64, i64) = (168, 44);
 const GAP: (i64, i64) = (28, 56);
@@ -15,7 +15,6 @@ pub(super) fn write(map: &Map) -> String {
     let places = places(map);
     let right = places.iter().map(|(x, _)| x + BOX.0).max().unwrap_or(0) + MARGIN;
     let bottom = places.iter().map(|(_, y)| y + BOX.1).max().unwrap_or(0) + MARGIN;
-    // Writing into a string cannot fail.
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {right} {bottom}\" width=\"{right}\" height=\"{bottom}\" font-family=\"sans-serif\" font-size=\"12\">\n"
     );
@@ -24,19 +23,21 @@ pub(super) fn write(map: &Map) -> String {
         let ((x1, y1), (x2, y2)) = (places[line.from], places[line.to]);
         let arrow = if line.directed { " marker-end=\"url(#a)\"" } else { " stroke-dasharray=\"4 3\"" };
         let path = curve((x1, y1), (x2, y2));
-        let _ = writeln!(text, "<path d=\"{path}\" fill=\"none\" stroke=\"#555\"{arrow}><title>{}</title></path>", line.kind);
+        add(&mut text, format_args!("<path d=\"{path}\" fill=\"none\" stroke=\"#555\"{arrow}><title>{}</title></path>\n", line.kind));
     }
     for (one, (x, y)) in map.boxes.iter().zip(&places) {
         let width = if one.root { 2 } else { 1 };
         let (middle, first, second) = (x + BOX.0 / 2, y + 18, y + 34);
-        let _ = writeln!(
-            text,
-            "<g><title>{}</title><rect x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" rx=\"4\" fill=\"#fff\" stroke=\"#222\" stroke-width=\"{width}\"/><text x=\"{middle}\" y=\"{first}\" text-anchor=\"middle\">{}</text><text x=\"{middle}\" y=\"{second}\" text-anchor=\"middle\" fill=\"#666\" font-size=\"10\">{}</text></g>",
-            escaped(&label(&one.id, 200)),
-            BOX.0,
-            BOX.1,
-            escaped(&label(&one.name, MOST)),
-            escaped(&label(&one.class, MOST)),
+        add(
+            &mut text,
+            format_args!(
+                "<g><title>{}</title><rect x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" rx=\"4\" fill=\"#fff\" stroke=\"#222\" stroke-width=\"{width}\"/><text x=\"{middle}\" y=\"{first}\" text-anchor=\"middle\">{}</text><text x=\"{middle}\" y=\"{second}\" text-anchor=\"middle\" fill=\"#666\" font-size=\"10\">{}</text></g>\n",
+                escaped(&label(&one.id, 200)),
+                BOX.0,
+                BOX.1,
+                escaped(&label(&one.name, MOST)),
+                escaped(&label(&one.class, MOST)),
+            ),
         );
     }
     text.push_str("</svg>\n");

@@ -162,6 +162,9 @@ impl System<'_> {
             }
             (None, Some(version)) => {
                 let now = self.get(id).await?.ok_or_else(|| self.missing(id))?;
+                if now.updated_at.is_none() {
+                    return Err(self.cannot("tell whether somebody changed an item; leave `unless_changed_since` out"));
+                }
                 if now.updated_at.as_deref() != Some(self.rfc3339(version).as_str()) {
                     return Err(Error::new(ErrorKind::Conflict, "somebody changed the CI since it was read; read it again and decide"));
                 }

@@ -30,7 +30,9 @@ impl EnvCredentials {
     /// As [`EnvCredentials::for_specs`], from any source of variables.
     pub fn with_lookup(connector: &str, specs: &[AuthSpec], lookup: impl Fn(&str) -> Option<String>) -> Self {
         let mut missing = Vec::new();
-        for spec in specs {
+        // What wants several proofs is tried first: one of its variables alone may be all that another way needs.
+        let (several, others): (Vec<&AuthSpec>, Vec<&AuthSpec>) = specs.iter().partition(|spec| matches!(spec, AuthSpec::All { .. }));
+        for spec in several.into_iter().chain(others) {
             let mut fields = Vec::new();
             let mut absent = Vec::new();
             for (field, variable) in spec.fields() {
@@ -119,6 +121,22 @@ mod tests {
             fields(&[("HUBSPOT_API_KEY", ""), ("HUBSPOT_CLIENT_ID", "id"), ("CONNECTOR_HUBSPOT_CLIENT_SECRET", "s")]).await,
             ["client_id", "client_secret"]
         );
+    }
+
+    #[tokio::test]
+    async fn several_proofs_are_taken_together_before_one_of_them_alone() {
+        let specs: Vec<AuthSpec> = serde_json::from_value(serde_json::json!([
+            { "type": "bearer", "token_env": "T" },
+            { "type": "all", "of": [{ "type": "bearer", "token_env": "T", "prefix": "user_token" }, { "type": "api_key", "header": "App-Token", "key_env": "K" }] },
+        ]))
+        .unwrap();
+        for (set, fields) in [(&["T", "K"][..], &["token", "key"][..]), (&["T"], &["token"])] {
+            let store = EnvCredentials::with_lookup("glpi", &specs, |name| set.contains(&name).then(|| "x".to_owned()));
+            let credential = store.get(&CredentialQuery::of(&cx("default"), "any")).await.unwrap();
+            let mut found: Vec<&str> = credential.field_names().collect();
+            found.sort_unstable_by_key(|field| fields.iter().position(|wanted| wanted == field));
+            assert_eq!(found, fields);
+        }
     }
 
     #[tokio::test]
