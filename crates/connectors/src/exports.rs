@@ -4,6 +4,9 @@
 #[cfg(feature = "cmdb")]
 #[doc(inline)]
 pub use connector_cmdb as cmdb;
+#[cfg(feature = "email")]
+#[doc(inline)]
+pub use connector_email as email;
 #[cfg(feature = "hubspot")]
 #[doc(inline)]
 pub use connector_hubspot as hubspot;

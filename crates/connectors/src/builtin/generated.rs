@@ -8,6 +8,8 @@ pub fn builtins() -> Vec<Builtin> {
     vec![
         #[cfg(feature = "cmdb")]
         Builtin { id: "cmdb", manifest: connector_cmdb::manifest, hooks: connector_cmdb::hooks },
+        #[cfg(feature = "email")]
+        Builtin { id: "email", manifest: connector_email::manifest, hooks: connector_email::hooks },
         #[cfg(feature = "hubspot")]
         Builtin { id: "hubspot", manifest: connector_hubspot::manifest, hooks: connector_hubspot::hooks },
         #[cfg(feature = "msgraph")]
