@@ -159,6 +159,14 @@ impl Account {
     }
 }
 
+impl Lease {
+    /// Ends every session of the account that nobody uses, and this one after this call.
+    pub(crate) fn retire_all(&mut self) {
+        self.account.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.spoil();
+    }
+}
+
 impl Deref for Lease {
     type Target = Session;
 

@@ -330,7 +330,7 @@ mod tests {
     fn too_much_is_refused_before_it_is_built() {
         let file = |size: usize| File { name: "a".into(), mime: None, base64: "A".repeat(size), content_id: None };
         let large = Outgoing { attachments: vec![file(100_001)], ..outgoing() };
-        assert!(large.compose(&making()).unwrap_err().message().contains("100001"), "oversized");
+        assert!(large.compose(&making()).unwrap_err().message().contains("at most 100000"), "oversized");
         let many = Outgoing { attachments: (0..1_000).map(|_| file(4)).collect(), ..outgoing() };
         assert!(many.compose(&making()).unwrap_err().message().contains("1000 attachments"));
         let crowd = Outgoing { to: (0..501).map(|n| format!("a{n}@example.test")).collect(), ..outgoing() };

@@ -145,7 +145,7 @@ mod tests {
         };
         assert_eq!(
             keys(&criteria),
-            "UNDELETED FROM {13} SUBJECT {8} SINCE 1-Nov-2026 UNSEEN UNFLAGGED KEYWORD $Done LARGER 9 X-GM-RAW \"has:attachment newer_than:2d\""
+            "UNDELETED FROM {13} SUBJECT {7} SINCE 1-Nov-2026 UNSEEN UNFLAGGED KEYWORD $Done LARGER 9 X-GM-RAW \"has:attachment newer_than:2d\""
         );
         assert!(criteria.keys(true).unwrap().needs_utf8());
         assert!(!Criteria::default().keys(false).unwrap().needs_utf8());

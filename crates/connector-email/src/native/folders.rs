@@ -56,6 +56,8 @@ impl Mail<'_> {
             }
         }
         session.simple(Errand::Mailbox, Command::new("DELETE").mailbox(name)?).await?;
+        // A session that has the folder open is ended by the server with its next command.
+        session.retire_all();
         Ok(json!({ "name": name }).into())
     }
 

@@ -255,7 +255,11 @@ impl Mail<'_> {
         // A message may be in several folders; once is enough.
         let mut known = std::collections::HashSet::new();
         messages.retain(|message| message["message_id"].as_str().is_none_or(|id| known.insert(id.to_owned())));
-        let when = |message: &Value| message["received_at"].as_str().or(message["date"].as_str()).unwrap_or_default().to_owned();
+        // Within a second, an answer comes after what it refers to.
+        let when = |message: &Value| {
+            let time = message["received_at"].as_str().or(message["date"].as_str()).unwrap_or_default().to_owned();
+            (time, message["references"].as_array().map_or(0, Vec::len))
+        };
         messages.sort_by_key(when);
         messages.truncate(THREAD);
         let thread_id = about.gmail_thread.clone().or(root);

@@ -1,5 +1,6 @@
 //! TLS: versions 1.2 and 1.3, the machine's roots or bundled ones through the platform's verifier, and a private CA where a connection names
-//! one. Refuses any way to skip verification: there is none.
+//! one. A server's own certificate may be named there, too (many mail servers have one that nobody signed): then exactly that one is taken, for
+//! the host it names. Refuses any way to skip verification: there is none.
 
 use std::{
     collections::HashMap,
@@ -8,8 +9,13 @@ use std::{
 
 use connector_core::{Error, Result};
 use rustls::{
-    ClientConfig,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    server::ParsedCertificate,
     version::{TLS12, TLS13},
 };
 use rustls_platform_verifier::{BuilderVerifierExt as _, Verifier};
@@ -61,10 +67,57 @@ fn config(extra: Vec<CertificateDer<'static>>) -> Result<ClientConfig> {
     Ok(if extra.is_empty() {
         builder.with_platform_verifier().map_err(unusable)?.with_no_client_auth()
     } else {
-        let verifier = Verifier::new_with_extra_roots(extra, provider).map_err(unusable)?;
-        // The name of rustls' door for a verifier one makes oneself; this is the platform's, with one more root.
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+        let platform = Verifier::new_with_extra_roots(extra.clone(), provider).map_err(unusable)?;
+        // The name of rustls' door for a verifier one makes oneself; this is the platform's, with more roots.
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(WithNamed { platform, named: extra })).with_no_client_auth()
     })
+}
+
+/// The platform's verifier, and certificates that are trusted as they are.
+#[derive(Debug)]
+struct WithNamed {
+    platform: Verifier,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for WithNamed {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // The handshake's signature proves that the server has its key; who put it into the file vouches for it as long as it is there.
+        if self.named.iter().any(|named| named.as_ref() == end_entity.as_ref()) {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.platform.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.platform.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.platform.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.platform.supported_verify_schemes()
+    }
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
