@@ -131,8 +131,8 @@ impl Fulfilment {
 
     /// What the tool always needs may hang on an argument that other connectors do without.
     fn whole(&self, connector: &str, request: &Map<String, Value>, schema: &Value) -> Result<()> {
-        let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        for name in required.filter(|name| !request.contains_key(*name)) {
+        let mut required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        if let Some(name) = required.find(|name| !request.contains_key(*name)) {
             let mut fills = Vec::new();
             self.with.iter().chain(&self.add).filter(|(param, _)| **param == *name).for_each(|(_, tree)| tree.placeholders(&mut fills));
             let fills = fills.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");

@@ -31,6 +31,8 @@ pub(crate) enum Take {
     Path(Path),
     /// A text over the arguments.
     Text(Template),
+    /// The opposite of a flag.
+    Not(Path),
     /// A record made of parts.
     Parts(Vec<(Box<str>, Take)>),
 }
@@ -41,6 +43,10 @@ impl Take {
         match value {
             Value::String(text) if text.starts_with('.') => Path::parse(text).map(Self::Path),
             Value::String(text) => Ok(Self::Text(Template::parse(text))),
+            Value::Object(parts) if parts.len() == 1 && parts.contains_key("not") => match &parts["not"] {
+                Value::String(text) => Path::parse(text).map(Self::Not),
+                _ => Err("`not` is the path of a flag".to_owned()),
+            },
             Value::Object(parts) => parts
                 .iter()
                 .map(|(name, part)| Ok((name.as_str().into(), Self::parse(part)?)))
@@ -52,7 +58,7 @@ impl Take {
 
     pub(crate) fn placeholders(&self, found: &mut Vec<String>) {
         match self {
-            Self::Path(_) => {}
+            Self::Path(_) | Self::Not(_) => {}
             Self::Text(template) => found.extend(template.placeholders().map(str::to_owned)),
             Self::Parts(parts) => parts.iter().for_each(|(_, part)| part.placeholders(found)),
         }
@@ -61,7 +67,7 @@ impl Take {
     /// The paths in it.
     pub(crate) fn paths<'t>(&'t self, found: &mut Vec<&'t Path>) {
         match self {
-            Self::Path(path) => found.push(path),
+            Self::Path(path) | Self::Not(path) => found.push(path),
             Self::Text(_) => {}
             Self::Parts(parts) => parts.iter().for_each(|(_, part)| part.paths(found)),
         }
@@ -147,6 +153,10 @@ impl Mapping {
     fn field(&self, kind: ViewKind, take: &Take, record: &Value, args: &Map<String, Value>, left: &mut Value) -> Option<Value> {
         match take {
             Take::Path(path) => path.alternatives().find_map(|steps| self.at(kind, steps, record, left)),
+            Take::Not(path) => match path.alternatives().find_map(|steps| self.at(ViewKind::Flag, steps, record, left)) {
+                Some(Value::Bool(flag)) if kind == ViewKind::Flag => Some(Value::Bool(!flag)),
+                _ => None,
+            },
             Take::Text(template) => self.fit(kind, &Value::String(template.fill(|name| scalar(args.get(name)?))?)),
             Take::Parts(parts) => {
                 let ViewKind::Record(model) = kind else { return None };
@@ -327,14 +337,15 @@ mod tests {
 
     #[test]
     fn records_in_records_leave_what_they_have_no_word_for() {
-        let map = json!({ "id": ".id", "from": ".from.emailAddress", "to": ".to[].emailAddress", "cc": ".cc", "labels": ".tags", "read": ".isRead" });
+        let map = json!({ "id": ".id", "from": ".from.emailAddress", "to": ".to[].emailAddress", "cc": ".cc", "labels": ".tags", "read": ".isRead", "draft": { "not": ".sent" } });
         let vendor = json!({ "id": "1", "from": { "emailAddress": { "name": "Ann", "address": "a@b.c" } },
             "to": [{ "emailAddress": { "address": "x@y.z", "kind": "list" } }, { "emailAddress": { "address": "q@y.z" } }],
-            "cc": [{ "address": "c@y.z" }], "tags": ["a", 7], "isRead": "true", "none": [], "left": [] });
+            "cc": [{ "address": "c@y.z" }], "tags": ["a", 7], "isRead": "true", "sent": false, "none": [], "left": [] });
         let made = record("mailbox", "Message", map, vendor, json!({})).unwrap();
         assert_eq!(made["from"], json!({ "name": "Ann", "address": "a@b.c" }));
         assert_eq!(made["to"], json!([{ "address": "x@y.z" }, { "address": "q@y.z" }]));
-        assert_eq!((&made["cc"], &made["labels"], &made["read"]), (&json!([{ "address": "c@y.z" }]), &json!(["a", "7"]), &json!(true)));
+        assert_eq!((&made["cc"], &made["labels"]), (&json!([{ "address": "c@y.z" }]), &json!(["a", "7"])));
+        assert_eq!((&made["read"], &made["draft"]), (&json!(true), &json!(true)));
         assert_eq!(made["custom"], json!({ "to": [{ "emailAddress": { "kind": "list" } }, null], "none": [], "left": [] }));
         let made =
             record("mailbox", "Message", json!({ "id": ".id", "to": ".none[].emailAddress" }), json!({ "id": "1", "none": [] }), json!({})).unwrap();

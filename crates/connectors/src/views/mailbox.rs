@@ -142,10 +142,10 @@ pub struct Draft {
     pub bcc: Vec<String>,
     /// The subject.
     pub subject: String,
-    /// What it says.
+    /// What it says, as plain text.
     pub body: String,
-    /// What the body is: `text` or `html`; as the vendor prefers if not said.
-    pub format: Option<String>,
+    /// The same as HTML, where the vendor takes both.
+    pub html: Option<String>,
 }
 
 /// E-mail, whoever keeps it.
@@ -166,8 +166,10 @@ pub trait Mailbox: std::fmt::Debug + Send + Sync {
     async fn list_folders(&self, listing: Listing) -> Result<Page<Folder>>;
     /// Sends a message.
     async fn send(&self, message: Draft) -> Result<MailReceipt>;
-    /// Answers a message within its conversation; everybody it was to if `all`.
-    async fn reply(&self, id: &str, body: &str, format: Option<&str>, all: bool) -> Result<MailReceipt>;
+    /// Answers the sender of a message within its conversation, in plain text.
+    async fn reply(&self, id: &str, body: &str) -> Result<MailReceipt>;
+    /// Answers the sender of a message and everybody it was to.
+    async fn reply_all(&self, id: &str, body: &str) -> Result<MailReceipt>;
     /// Writes a message without sending it.
     async fn draft(&self, message: Draft) -> Result<MailReceipt>;
     /// Puts labels on a message; those it has stay.
@@ -208,9 +210,12 @@ impl Mailbox for View {
         self.one(VIEW, "send", message).await
     }
 
-    async fn reply(&self, id: &str, body: &str, format: Option<&str>, all: bool) -> Result<MailReceipt> {
-        let all = all.then_some(true);
-        self.one(VIEW, "reply", json!({ "id": id, "body": body, "format": format, "all": all })).await
+    async fn reply(&self, id: &str, body: &str) -> Result<MailReceipt> {
+        self.one(VIEW, "reply", json!({ "id": id, "body": body })).await
+    }
+
+    async fn reply_all(&self, id: &str, body: &str) -> Result<MailReceipt> {
+        self.one(VIEW, "reply_all", json!({ "id": id, "body": body })).await
     }
 
     async fn draft(&self, message: Draft) -> Result<MailReceipt> {

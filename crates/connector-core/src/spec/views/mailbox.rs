@@ -2,14 +2,15 @@
 
 use super::{
     Gives, LIMIT, View, ViewField,
-    ViewKind::{Flag, Integer, Record, Records, Text, Texts, Time, Word},
+    ViewKind::{Flag, Integer, Record, Records, Text, Texts, Time},
     ViewModel, ViewOp, may, must,
 };
 use crate::spec::Effect::{Read, Write};
 
 const WHICH: ViewField = must("id", Text, "The message's id, as other operations give it.");
 const FOLDER: ViewField = may("folder", Text, "A folder's id or name, as the vendor has it; the inbox if not said.");
-const FORMAT: ViewField = may("format", Word(&["text", "html"]), "What the body is; text or HTML as the vendor prefers if not said.");
+const BODY: ViewField = must("body", Text, "What it says, as plain text.");
+const HTML: ViewField = may("html", Text, "The same as HTML, where the vendor takes both.");
 const TO: &str = "E-mail addresses.";
 
 const MESSAGE: ViewModel = ViewModel {
@@ -97,28 +98,28 @@ pub(super) static MAILBOX: View = View {
             name: "send",
             doc: "Send a message.",
             effect: Write,
-            params: &[
-                must("to", Texts, TO),
-                may("cc", Texts, TO),
-                may("bcc", Texts, TO),
-                must("subject", Text, "The subject."),
-                must("body", Text, "What it says."),
-                FORMAT,
-            ],
+            params: &[must("to", Texts, TO), may("cc", Texts, TO), may("bcc", Texts, TO), must("subject", Text, "The subject."), BODY, HTML],
             gives: Gives::One("Receipt"),
         },
         ViewOp {
             name: "reply",
-            doc: "Answer a message within its conversation.",
+            doc: "Answer the sender of a message, within its conversation.",
             effect: Write,
-            params: &[WHICH, must("body", Text, "The answer."), FORMAT, may("all", Flag, "Answer everybody it was to.")],
+            params: &[WHICH, BODY, HTML],
+            gives: Gives::One("Receipt"),
+        },
+        ViewOp {
+            name: "reply_all",
+            doc: "Answer the sender of a message and everybody it was to, within its conversation.",
+            effect: Write,
+            params: &[WHICH, BODY, HTML],
             gives: Gives::One("Receipt"),
         },
         ViewOp {
             name: "draft",
             doc: "Write a message without sending it.",
             effect: Write,
-            params: &[may("to", Texts, TO), may("cc", Texts, TO), must("subject", Text, "The subject."), must("body", Text, "What it says."), FORMAT],
+            params: &[may("to", Texts, TO), may("cc", Texts, TO), must("subject", Text, "The subject."), BODY, HTML],
             gives: Gives::One("Receipt"),
         },
         ViewOp {
