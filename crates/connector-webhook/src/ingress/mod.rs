@@ -209,6 +209,13 @@ impl IngressPipeline {
             Ok((connection, Ingress::Handshake(reply))) => IngressAnswer { connection: Some(connection.clone()), ..reply.into() },
             Ok((connection, Ingress::Events(events))) => {
                 let answer = self.persist(&target.into(), &known, connection, events, request.body.len()).await;
+                // Only who was sent a delivery is answered in its own words.
+                let answer = match target.verifier.acknowledgement() {
+                    Some(reply) if matches!(answer.outcome, Outcome::Accepted | Outcome::Duplicate) => {
+                        IngressAnswer { outcome: answer.outcome, events: answer.events, ..reply.into() }
+                    }
+                    _ => answer,
+                };
                 IngressAnswer { connection: Some(connection.clone()), ..answer }
             }
             Err(answer) => answer,
@@ -345,11 +352,7 @@ impl IngressPipeline {
         } else {
             Outcome::Accepted
         };
-        let answer = match target.verifier.acknowledgement() {
-            Some(reply) if matches!(outcome, Outcome::Accepted | Outcome::Duplicate) => IngressAnswer { outcome, ..reply.into() },
-            _ => IngressAnswer::of(outcome),
-        };
-        IngressAnswer { events: appended, ..answer }
+        IngressAnswer { events: appended, ..IngressAnswer::of(outcome) }
     }
 
     fn prepare(
