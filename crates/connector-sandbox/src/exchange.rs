@@ -56,6 +56,11 @@ impl Req {
         self.query.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
     }
 
+    /// Whether a query parameter says yes. HubSpot's Python client writes `True`.
+    pub(crate) fn q_true(&self, name: &str) -> bool {
+        self.q(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
     /// A query parameter as a whole number; absent or unreadable gives the default.
     pub(crate) fn q_usize(&self, name: &str, default: usize) -> usize {
         self.q(name).and_then(|v| v.parse().ok()).unwrap_or(default)

@@ -13,7 +13,7 @@ pub(super) fn schemas(rest: &[&str], req: &Req) -> Answer {
     let machine = json!({"id": "1234", "objectTypeId": "2-1234", "fullyQualifiedName": "p424242_machine", "name": "machine",
         "labels": {"singular": "Machine", "plural": "Machines"}, "primaryDisplayProperty": "serial", "requiredProperties": ["serial"], "archived": false});
     match (req.method.as_str(), rest) {
-        ("GET", []) if req.q("archived") == Some("true") => Ok(Reply::json(200, &json!({"results": []}))),
+        ("GET", []) if req.q_true("archived") => Ok(Reply::json(200, &json!({"results": []}))),
         ("GET", []) => Ok(Reply::json(200, &json!({"results": [machine]}))),
         ("GET", ["2-1234" | "machine" | "p424242_machine"]) => Ok(Reply::json(200, &machine)),
         ("GET", [_]) => Err(error(404, "OBJECT_NOT_FOUND", "No such object type")),

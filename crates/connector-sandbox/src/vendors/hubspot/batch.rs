@@ -87,7 +87,7 @@ impl HubSpot {
         if let Some(name) = property.filter(|p| *p != "hs_object_id" && !store.is_unique(kind, p)) {
             return Err(error(400, "VALIDATION_ERROR", &format!("idProperty {name} is not unique")));
         }
-        let archived = req.q("archived") == Some("true");
+        let archived = req.q_true("archived");
         let mut missing = Vec::new();
         for input in inputs {
             let id = id_of(input);

@@ -25,7 +25,7 @@ impl HubSpot {
         let (properties, associations) = wanted(req);
         let id = store.find(kind, id, req.q("idProperty")).map_err(|e| invalid(&e))?;
         let archived = store.objects[kind][&id].archived.is_some();
-        if archived != (req.q("archived") == Some("true")) {
+        if archived != req.q_true("archived") {
             return Err(invalid(&Invalid::not_found(format!("{} not found", singular(kind)))));
         }
         let mut record = store.render(kind, id, properties.as_deref(), &associations);
@@ -44,7 +44,7 @@ impl HubSpot {
             None => 0,
             Some(text) => text.parse().map_err(|_| error(400, "VALIDATION_ERROR", "after is not a cursor of this list"))?,
         };
-        let archived = req.q("archived") == Some("true");
+        let archived = req.q_true("archived");
         let mut rest = store.objects.get(kind).into_iter().flat_map(|o| o.range(after + 1..)).filter(|(_, r)| r.archived.is_some() == archived);
         let ids: Vec<u64> = rest.by_ref().take(limit).map(|(id, _)| *id).collect();
         let past = list(req, "propertiesWithHistory");
