@@ -121,7 +121,7 @@ impl Session {
         let name = args.text("a mailbox")?;
         let delimiter = self.shared.traits.delimiter;
         let name = name.strip_suffix(delimiter).unwrap_or(&name);
-        if name.is_empty() || name.contains(['*', '%']) || !name.is_ascii() {
+        if !is_name(name) {
             return no("[CANNOT] that is not a name for a mailbox");
         }
         let made = self.shared.change(|store| store.account_mut(account).is_some_and(|account| account.create(name, None)));
@@ -147,6 +147,9 @@ impl Session {
     pub(super) fn rename(&mut self, account: &str, mut args: Args) -> Result<String, Refusal> {
         let (from, to) = (args.text("a mailbox")?, args.text("a new name")?);
         args.end()?;
+        if !is_name(&to) {
+            return no("[CANNOT] that is not a name for a mailbox");
+        }
         self.shared.change(|store| {
             let Some(account) = store.account_mut(account) else { return no(MISSING) };
             if account.named(&to).is_some() {
@@ -217,6 +220,11 @@ fn status_line(mailbox: &Mailbox, items: &[String], limit: usize) -> String {
     };
     let pairs: Vec<String> = items.iter().map(|item| format!("{item} {}", value(item))).collect();
     format!("* STATUS {} ({})", quote(&mailbox.name), pairs.join(" "))
+}
+
+/// A name on the wire is ASCII (modified UTF-7 for the rest) and has no wildcards; ours are also short.
+fn is_name(name: &str) -> bool {
+    (1..=500).contains(&name.len()) && name.is_ascii() && !name.contains(|char: char| matches!(char, '*' | '%') || char.is_control())
 }
 
 fn has_children(account: &Account, name: &str, delimiter: char) -> bool {

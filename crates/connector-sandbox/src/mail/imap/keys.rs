@@ -39,6 +39,17 @@ pub(super) struct Ground {
     pub(super) last_sequence: u32,
     pub(super) gmail: bool,
     pub(super) condstore: bool,
+    /// How deep NOT, OR and parentheses may still go.
+    pub(super) depth: u8,
+}
+
+impl Ground {
+    fn deeper(self) -> Result<Self, Refusal> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Self { depth, ..self }),
+            None => bad("search keys are nested too deep"),
+        }
+    }
 }
 
 /// All keys to the end, joined by "and".
@@ -52,7 +63,7 @@ pub(super) fn keys(args: &mut Args, ground: Ground) -> Result<Key, Refusal> {
 
 fn key(args: &mut Args, ground: Ground) -> Result<Key, Refusal> {
     let name = match args.word() {
-        Some(Word::List(list)) => return keys(&mut Args::new(list), ground),
+        Some(Word::List(list)) => return keys(&mut Args::new(list), ground.deeper()?),
         Some(Word::Atom(name)) => name,
         _ => return bad("expected a search key"),
     };
@@ -90,8 +101,11 @@ fn key(args: &mut Args, ground: Ground) -> Result<Key, Refusal> {
         "LARGER" => Key::Larger(size(number(args.atom("a size")?)?)),
         "SMALLER" => Key::Smaller(size(number(args.atom("a size")?)?)),
         "UID" => Key::Uid(ranges(&args.atom("a set of UIDs")?, ground.last_uid)?),
-        "NOT" => not(key(args, ground)?),
-        "OR" => Key::Or(Box::new(key(args, ground)?), Box::new(key(args, ground)?)),
+        "NOT" => not(key(args, ground.deeper()?)?),
+        "OR" => {
+            let ground = ground.deeper()?;
+            Key::Or(Box::new(key(args, ground)?), Box::new(key(args, ground)?))
+        }
         "MODSEQ" if ground.condstore => {
             if matches!(args.peek(), Some(Word::Text(_))) {
                 // A flag's own sequence is not kept apart: its name and type are read and the message's sequence decides (RFC 7162 §3.1.5).
@@ -118,4 +132,45 @@ fn on(day: Date, since: fn(Date) -> Key, before: fn(Date) -> Key) -> Result<Key,
 fn date(args: &mut Args) -> Result<Date, Refusal> {
     let text = args.text("a date")?;
     jiff::fmt::strtime::parse("%d-%b-%Y", &text).and_then(|day| day.to_date()).map_err(|_| Refusal::Bad(format!("`{text}` is not a date")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::imap::parse::{Piece, words};
+
+    fn read(text: &str) -> Result<Key, Refusal> {
+        let mut args = Args::new(words(vec![Piece::Line(text.as_bytes().to_vec())])?);
+        keys(&mut args, Ground { last_uid: 9, last_sequence: 9, gmail: true, condstore: true, depth: 50 })
+    }
+
+    #[test]
+    fn keys_nest_but_not_without_end() {
+        assert!(read(&"NOT ".repeat(20_000)).is_err() && read(&"OR ".repeat(20_000)).is_err());
+        let key = Key::And(vec![Key::Not(Box::new(Key::Or(Box::new(Key::All), Box::new(Key::And(vec![Key::Larger(5)])))))]);
+        assert!(read("NOT OR ALL (LARGER 5)").is_ok_and(|found| found == key));
+    }
+
+    #[test]
+    fn a_damaged_command_is_refused_and_never_a_panic() {
+        let whole = r#"OR (FROM "a b" NOT SEEN) MODSEQ "/flags/\\\\draft" all 12 SINCE 1-Nov-2026 UID 1:*,4 X-GM-RAW "a:b -c" HEADER X-Y "\"" 2:4"#;
+        assert!(read(whole).is_ok());
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..5_000 {
+            let mut text: Vec<char> = whole.chars().collect();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..text.len());
+                match random.u8(0..3) {
+                    0 if text.len() > 1 => {
+                        text.remove(at);
+                    }
+                    1 => text.insert(at, *random.choice(&['(', ')', '"', '\\', ' ', '[', '*', '{', '\u{fc}']).unwrap()),
+                    _ => text.truncate(at.max(1)),
+                }
+            }
+            if let Ok(key) = read(&text.iter().collect::<String>()) {
+                assert!(matches!(key, Key::And(keys) if !keys.is_empty()));
+            }
+        }
+    }
 }

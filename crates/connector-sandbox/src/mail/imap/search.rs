@@ -36,7 +36,7 @@ impl Session {
         let Some(selected) = &self.selected else { return bad("no mailbox is selected") };
         let last_uid = selected.told.last().map_or(0, |told| told.uid);
         let (last_sequence, gmail) = (number(selected.told.len()), self.shared.traits.gmail);
-        let key = keys(&mut args, Ground { last_uid, last_sequence, gmail, condstore: self.shared.traits.offers("CONDSTORE") })?;
+        let key = keys(&mut args, Ground { last_uid, last_sequence, gmail, condstore: self.shared.traits.offers("CONDSTORE"), depth: 50 })?;
         let everything = if last_sequence == 0 { Vec::new() } else { self.named(account, "1:*", false)? };
         let today = self.shared.clock.now().to_zoned(TimeZone::UTC).date();
         let mut found = Vec::new();

@@ -222,4 +222,26 @@ mod tests {
         assert_eq!(media, "text/plain");
         assert_eq!(params, [("CHARSET".into(), "utf-8".into()), ("NAME".into(), "a;\"b\".txt".into())]);
     }
+
+    #[test]
+    fn a_damaged_message_still_has_a_structure() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..3_000 {
+            let mut raw = NESTED.to_vec();
+            for _ in 0..random.usize(1..5) {
+                let at = random.usize(0..raw.len());
+                match random.u8(0..3) {
+                    0 if raw.len() > 1 => {
+                        raw.remove(at);
+                    }
+                    1 => raw[at] = random.u8(..),
+                    _ => raw.truncate(at.max(1)),
+                }
+            }
+            let root = parse(&raw);
+            let structure = body_structure(&root, true);
+            assert!(structure.starts_with(b"(") && structure.ends_with(b")"));
+            assert!(at(&root, &[2, 1, 1]).is_none_or(|part| part.body.len() < raw.len()));
+        }
+    }
 }

@@ -56,10 +56,12 @@ impl Session {
                 account.append(sent, &copy, BTreeSet::from(["\\Seen".to_owned()]), now)
             });
         }
+        // RFC 3848: authenticated, and with an S under TLS.
+        let with = if self.tls { "ESMTPSA" } else { "ESMTPA" };
         for recipient in &envelope.recipients {
             let address = recipient.to_ascii_lowercase();
             let trace = format!(
-                "Return-Path: <{}>\r\nReceived: from client by mail.{DOMAIN} with ESMTPSA id {number:06}\r\n for <{recipient}>; {date}\r\n{added}",
+                "Return-Path: <{}>\r\nReceived: from client by mail.{DOMAIN} with {with} id {number:06}\r\n for <{recipient}>; {date}\r\n{added}",
                 envelope.from
             );
             let delivered = [trace.as_bytes(), message].concat();
