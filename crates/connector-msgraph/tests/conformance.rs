@@ -84,6 +84,44 @@ fn examples_match_microsofts_published_description() {
     }
 }
 
+/// Our models and the entities they are, as Microsoft's metadata has them.
+const ENTITIES: [(&str, &str); 19] = [
+    ("Message", "message"),
+    ("MailFolder", "mailFolder"),
+    ("Subscription", "subscription"),
+    ("EmailAddress", "emailAddress"),
+    ("ItemBody", "itemBody"),
+    ("Recipient", "recipient"),
+    ("DateTimeTimeZone", "dateTimeTimeZone"),
+    ("Calendar", "calendar"),
+    ("Event", "event"),
+    ("Attendee", "attendee"),
+    ("ScheduleInformation", "scheduleInformation"),
+    ("Team", "team"),
+    ("Channel", "channel"),
+    ("Chat", "chat"),
+    ("ChatMessage", "chatMessage"),
+    ("ChatAttachment", "chatMessageAttachment"),
+    ("Site", "site"),
+    ("ListItem", "listItem"),
+    ("DriveItem", "driveItem"),
+];
+
+#[test]
+fn models_have_only_properties_that_microsofts_metadata_has() {
+    let Some(shared) = openapi::shared() else { return };
+    let text = std::fs::read_to_string(shared.join("specs/msgraph_entities.json")).unwrap();
+    let entities: Value = serde_json::from_str(&text).unwrap();
+    let models = &manifest().models;
+    let mut found = Vec::new();
+    for (model, entity) in ENTITIES {
+        let known = entities[entity].as_object().unwrap_or_else(|| panic!("the metadata has no {entity}"));
+        let fields = models[model].fields.0.iter().map(|(name, _)| name.as_str());
+        found.extend(fields.filter(|name| !name.starts_with('@') && !known.contains_key(*name)).map(|name| format!("{model}.{name}")));
+    }
+    assert!(found.is_empty(), "{found:?}");
+}
+
 /// What is wrong with an operation's example; an error if the description does not have it.
 fn check(api: &OpenApi, engine: &Engine, cx: &CallCx, op: &OpSpec) -> Result<Vec<String>, String> {
     let call = OpCall::new(op.name.clone(), op.example.args.clone());

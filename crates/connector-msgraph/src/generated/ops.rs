@@ -9920,21 +9920,13 @@ pub struct UpdateTeamMember {
     /// The id of the membership, not of the person.
     pub membership_id: String,
     /// \[owner\], or empty for a member.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub roles: Option<Vec<String>>,
+    pub roles: Vec<String>,
 }
 
 impl UpdateTeamMember {
     /// The operation with what it needs.
-    pub fn new(team_id: impl Into<String>, membership_id: impl Into<String>) -> Self {
-        Self { team_id: team_id.into(), membership_id: membership_id.into(), ..Default::default() }
-    }
-
-    /// \[owner\], or empty for a member. If not said, `\[\]`.
-    #[must_use]
-    pub fn roles(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.roles = Some(roles.into_iter().map(Into::into).collect());
-        self
+    pub fn new(team_id: impl Into<String>, membership_id: impl Into<String>, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { team_id: team_id.into(), membership_id: membership_id.into(), roles: roles.into_iter().map(Into::into).collect() }
     }
 }
 
@@ -12428,8 +12420,13 @@ impl MsGraph {
     /// `PATCH /teams/{team_id}/members/{membership_id}` · write · repeat: natural · scopes: TeamMember.ReadWrite.All
     ///
     /// <https://learn.microsoft.com/graph/api/team-update-members>
-    pub fn update_team_member(&self, team_id: impl Into<String>, membership_id: impl Into<String>) -> Call<UpdateTeamMember> {
-        self.client().call(UpdateTeamMember::new(team_id, membership_id))
+    pub fn update_team_member(
+        &self,
+        team_id: impl Into<String>,
+        membership_id: impl Into<String>,
+        roles: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Call<UpdateTeamMember> {
+        self.client().call(UpdateTeamMember::new(team_id, membership_id, roles))
     }
 
     /// Take somebody out of a team. Who is out already is fine.

@@ -168,7 +168,12 @@ fn event(item: &Value, now: SystemTime, opener: &Opener) -> Result<IncomingEvent
         let change = text(item, "changeType").unwrap_or("unknown");
         let version = data.and_then(|data| text(data, "@odata.etag")).map(str::to_owned);
         // Deletions carry no version. The item's own id is optional; without either, a repeat within minutes counts as the same.
-        let version = version.or_else(|| text(item, "id").map(str::to_owned)).unwrap_or_else(|| arrival(now).to_string());
+        // Drives and lists tell only that something changed, and not what: two of those are two. Reading a delta once too often does no harm.
+        let unversioned = || match resource {
+            Some(_) => arrival(now).to_string(),
+            None => now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string(),
+        };
+        let version = version.or_else(|| text(item, "id").map(str::to_owned)).unwrap_or_else(unversioned);
         let what = resource.or_else(|| text(item, "resource")).unwrap_or_default();
         (format!("{}.{change}", kind(data)), format!("{subscription}:{what}:{change}:{version}"), resource.map(str::to_owned))
     };
@@ -341,5 +346,21 @@ mod tests {
         assert_eq!(verifier.verify(&request, &[key.as_str().into()], UNIX_EPOCH + NOW).unwrap_err().kind(), ErrorKind::Config);
         let refused = verifier.verify(&request, &["old-secret-0123456".into(), key.as_str().into()], UNIX_EPOCH + NOW).unwrap_err();
         assert_eq!(refused.context_value("reason"), Some("mismatch"));
+    }
+
+    #[test]
+    fn every_word_of_a_drive_or_a_list_counts_because_it_does_not_say_what_changed() {
+        let told = |at: Duration| {
+            let item = json!({ "subscriptionId": "s1", "clientState": "new-secret-0123456", "changeType": "updated", "resource": "drives/d/root",
+                "resourceData": { "@odata.type": "#Microsoft.Graph.DriveItem" } });
+            let (headers, body) = (HeaderMap::new(), Bytes::from(json!({ "value": [item] }).to_string()));
+            let request = RawWebhook { method: &Method::POST, url: "https://hub.example/g", query: "", headers: &headers, body: &body };
+            let ingress = ClientState::default().verify(&request, &["new-secret-0123456".into()], UNIX_EPOCH + at).unwrap();
+            let Ingress::Events(events) = ingress else { panic!("not events") };
+            (events[0].event_type.to_string(), events[0].id.clone())
+        };
+        let (kind, first) = told(NOW);
+        assert_eq!(kind, "driveitem.updated");
+        assert_ne!(first, told(NOW + Duration::from_secs(1)).1);
     }
 }
