@@ -46,7 +46,7 @@ async fn a_list_takes_members_tells_who_is_missing_and_comes_back() {
     assert_eq!(again["recordIdsAdded"], json!([]));
     let of = ask(&hubspot, "hubspot_lists_of_record", json!({ "record_id": one })).await.unwrap();
     assert_eq!(of["results"][0]["listId"], json!(id));
-    let moved = ask(&hubspot, "hubspot_change_list_members", json!({ "list_id": id, "remove": [one] })).await.unwrap();
+    let moved = ask(&hubspot, "hubspot_change_list_members", json!({ "list_id": id, "remove_ids": [one] })).await.unwrap();
     assert_eq!(moved["recordIdsRemoved"], json!([one]));
     let members = ask(&hubspot, "hubspot_list_members", json!({ "list_id": id })).await.unwrap();
     assert_eq!(members["results"].as_array().unwrap().iter().map(|member| &member["recordId"]).collect::<Vec<_>>(), [&json!(two)]);
@@ -124,6 +124,20 @@ async fn every_stream_sees_what_was_made_and_then_what_was_archived() {
         }
         assert_eq!(deletes, BTreeSet::from([id]), "{stream}");
     }
+}
+
+#[tokio::test]
+async fn earlier_values_of_a_property_are_told_newest_first() {
+    let (_sandbox, hubspot) = hubspot().await;
+    let id = contact(&hubspot, 1).await;
+    for stage in ["lead", "customer"] {
+        ask(&hubspot, "hubspot_update_contact", json!({ "id": id, "properties": { "lifecyclestage": stage } })).await.unwrap();
+    }
+    let args = json!({ "id": id, "properties_with_history": ["lifecyclestage"] });
+    let read = ask(&hubspot, "hubspot_get_contact", args).await.unwrap();
+    let values: Vec<&str> =
+        read["propertiesWithHistory"]["lifecyclestage"].as_array().unwrap().iter().map(|one| one["value"].as_str().unwrap()).collect();
+    assert_eq!(values, ["customer", "lead"]);
 }
 
 #[tokio::test]

@@ -3405,10 +3405,10 @@ pub struct ChangeListMembers {
     pub list_id: String,
     /// Record ids to put in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub add: Option<Vec<String>>,
+    pub add_ids: Option<Vec<String>>,
     /// Record ids to take out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remove: Option<Vec<String>>,
+    pub remove_ids: Option<Vec<String>>,
 }
 
 impl ChangeListMembers {
@@ -3419,15 +3419,15 @@ impl ChangeListMembers {
 
     /// Record ids to put in. If not said, `\[\]`.
     #[must_use]
-    pub fn add(mut self, add: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.add = Some(add.into_iter().map(Into::into).collect());
+    pub fn add_ids(mut self, add_ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.add_ids = Some(add_ids.into_iter().map(Into::into).collect());
         self
     }
 
     /// Record ids to take out. If not said, `\[\]`.
     #[must_use]
-    pub fn remove(mut self, remove: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.remove = Some(remove.into_iter().map(Into::into).collect());
+    pub fn remove_ids(mut self, remove_ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.remove_ids = Some(remove_ids.into_iter().map(Into::into).collect());
         self
     }
 }

@@ -245,7 +245,7 @@ async fn lists(world: &World) {
     let of = world.with("hubspot_lists_of_record", json!({ "record_id": contact })).await;
     world.expect(results(&of) == 1, || format!("hubspot_lists_of_record: {of}"));
     world.with("hubspot_remove_from_list", json!({ "list_id": list, "record_ids": [contact] })).await;
-    world.with("hubspot_change_list_members", json!({ "list_id": list, "add": [contact] })).await;
+    world.with("hubspot_change_list_members", json!({ "list_id": list, "add_ids": [contact] })).await;
     world.with("hubspot_clear_list", json!({ "list_id": list })).await;
     world.with("hubspot_rename_list", json!({ "list_id": list, "name": "Others" })).await;
     world.with("hubspot_delete_list", json!({ "list_id": list })).await;
