@@ -37,7 +37,7 @@ pub fn hooks() -> Hooks {
         .native("bulk_query", odd::bulk_query::BulkQuery)
         .native("bulk_load", odd::bulk_load::BulkLoad)
         .partial(odd::outcomes::failed_items)
-        .delta(odd::replication::Replication)
+        .delta(odd::replication::Replication::default())
         .webhook(OutboundMessages)
 }
 

@@ -92,6 +92,8 @@ impl Retrying {
             (false, ..) => Verdict::Ambiguous,
         };
         match error.kind() {
+            // The vendor says that it rolled the write back, or never began with it.
+            ErrorKind::Transient if error.context_value("not_done") == Some("true") => Verdict::UpTo(all),
             ErrorKind::Transient | ErrorKind::Protocol => repeated(all),
             ErrorKind::Timeout => repeated(policy.timeout_attempts.min(all)),
             _ if hopeless => Verdict::Final,

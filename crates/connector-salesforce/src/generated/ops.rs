@@ -244,8 +244,8 @@ impl Operation for RunFlow {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SendEmail {
-    /// Addresses.
-    pub to: Vec<String>,
+    /// Up to five addresses, separated by commas.
+    pub to: String,
     /// The subject.
     pub subject: String,
     /// Plain text.
@@ -254,8 +254,8 @@ pub struct SendEmail {
 
 impl SendEmail {
     /// The operation with what it needs.
-    pub fn new(to: impl IntoIterator<Item = impl Into<String>>, subject: impl Into<String>, body: impl Into<String>) -> Self {
-        Self { to: to.into_iter().map(Into::into).collect(), subject: subject.into(), body: body.into() }
+    pub fn new(to: impl Into<String>, subject: impl Into<String>, body: impl Into<String>) -> Self {
+        Self { to: to.into(), subject: subject.into(), body: body.into() }
     }
 }
 
@@ -2340,12 +2340,7 @@ impl Salesforce {
     /// `POST /actions/standard/emailSimple` · write · repeat: never · scopes: api
     ///
     /// <https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/resources_actions_invocable_standard.htm>
-    pub fn send_email(
-        &self,
-        to: impl IntoIterator<Item = impl Into<String>>,
-        subject: impl Into<String>,
-        body: impl Into<String>,
-    ) -> Call<SendEmail> {
+    pub fn send_email(&self, to: impl Into<String>, subject: impl Into<String>, body: impl Into<String>) -> Call<SendEmail> {
         self.client().call(SendEmail::new(to, subject, body))
     }
 

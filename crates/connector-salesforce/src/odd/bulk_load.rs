@@ -109,13 +109,14 @@ async fn load(engine: &Engine, cx: &CallCx, open: &Value, columns: &[String], ch
     let job = engine.call_value(cx, "sf_create_load_job", open.clone()).await?;
     let id = job.get("id").and_then(Value::as_str).ok_or_else(|| Error::protocol("the new load has no id"))?;
     if let Err(error) = engine.call_value(cx, "sf_upload_load_data", json!({ "job_id": id, "csv": csv })).await {
-        // Open jobs carry nothing out. Whether the rows arrived or not, without the job nothing happens to them.
-        engine.call_value(cx, "sf_abort_load_job", json!({ "job_id": id })).await?;
-        let retry = error.retry();
+        // Open jobs carry nothing out. Whether the rows arrived or not, without its end nothing happens to them.
+        let aborted = engine.call_value(cx, "sf_abort_load_job", json!({ "job_id": id })).await;
+        let what = match &aborted {
+            Ok(_) => "the rows could not be uploaded; the job was aborted and nothing was loaded",
+            Err(_) => "the rows could not be uploaded and nothing was loaded; the job could not be aborted and stays open for a day, doing nothing",
+        };
         let kind = if matches!(error.kind(), ErrorKind::Unknown | ErrorKind::Timeout) { ErrorKind::Transient } else { error.kind() };
-        return Err(Error::new(kind, "the rows could not be uploaded; the job was aborted and nothing was loaded")
-            .with_retry(retry)
-            .with_source(error));
+        return Err(Error::new(kind, what).with_retry(error.retry()).with_context("job", id).with_source(error));
     }
     engine.call_value(cx, "sf_close_load_job", json!({ "job_id": id })).await?;
     loaded.jobs.push(id.to_owned());

@@ -49,7 +49,7 @@ impl Stand {
         let mut parts = text.strip_prefix("q~")?.splitn(3, '/');
         let (job, kind, rest) = (parts.next()?, parts.next()?, parts.next()?);
         // It becomes a part of an address.
-        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'=' | b'.'));
+        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='));
         if job.is_empty() || !plain(job) || !plain(rest) {
             return None;
         }

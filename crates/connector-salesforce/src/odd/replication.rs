@@ -6,11 +6,17 @@
 //!
 //! <https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/resources_getupdated.htm>
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use connector_core::{
-    CallCx, Cursor, Error, ErrorKind, Result,
-    clock::unix_millis,
+    CallCx, ConnectionId, Cursor, Error, ErrorKind, Result, TenantId,
+    clock::{Instant, unix_millis},
     delta::{Change, DeltaPage},
 };
 use connector_manifest::{Engine, NativeDelta};
@@ -35,9 +41,19 @@ const READ: usize = 500;
 /// A span that names more ids is halved, until it is a minute.
 const MOST_IDS: usize = 10_000;
 
-/// The changes of the streams.
-#[derive(Debug)]
-pub(crate) struct Replication;
+/// How long the fields of an object are taken for known, and of how many objects they are kept.
+const FIELDS_FOR: Duration = Duration::from_secs(600);
+const MOST_KNOWN: usize = 1_000;
+
+/// The changes of the streams. Keeps what it learned about objects for a while: each page needs their fields.
+#[derive(Debug, Default)]
+pub(crate) struct Replication(Mutex<Known>);
+
+/// Tenant, connection, object.
+type Whose = (TenantId, ConnectionId, &'static str);
+
+/// Fields, and when they were learned.
+type Known = HashMap<Whose, (Instant, Arc<Vec<Field>>)>;
 
 /// Where a stream stands. Stored as JSON; times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +94,13 @@ fn object(stream: &str) -> Result<&'static str> {
 #[async_trait]
 impl NativeDelta for Replication {
     async fn changes(&self, engine: &Engine, cx: &CallCx, stream: &str, cursor: Option<Cursor>) -> Result<DeltaPage> {
-        let round = Round { engine, cx, object: object(stream)?, now: i64::try_from(unix_millis(engine.clock().wall()) / 1_000).unwrap_or(i64::MAX) };
+        let round = Round {
+            known: self,
+            engine,
+            cx,
+            object: object(stream)?,
+            now: i64::try_from(unix_millis(engine.clock().wall()) / 1_000).unwrap_or(i64::MAX),
+        };
         let position = match cursor {
             Some(cursor) => Some(
                 serde_json::from_str(cursor.as_str())
@@ -98,6 +120,7 @@ impl NativeDelta for Replication {
 
 /// One call: whose changes, and when it is.
 struct Round<'r> {
+    known: &'r Replication,
     engine: &'r Engine,
     cx: &'r CallCx,
     object: &'static str,
@@ -105,6 +128,7 @@ struct Round<'r> {
 }
 
 /// A field that can be read in every way.
+#[derive(Debug)]
 struct Field {
     name: String,
     kind: String,
@@ -180,7 +204,8 @@ impl Round<'_> {
         let batch = &left[..left.len().min(READ)];
         let mut changes = Vec::with_capacity(batch.len());
         if let Some(last) = batch.last() {
-            let names: Vec<String> = self.fields().await?.into_iter().map(|field| field.name).collect();
+            let fields = self.fields().await?;
+            let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
             let args = json!({ "sobject": self.object, "ids": batch, "fields": names });
             let records = self.engine.call_value(self.cx, "sf_get_records", args).await?;
             let Value::Array(records) = records else { return Err(Error::protocol("the collection is not a list")) };
@@ -226,14 +251,33 @@ impl Round<'_> {
     }
 
     /// The fields that a bulk query and a collection both give: no compound ones, no content.
-    async fn fields(&self) -> Result<Vec<Field>> {
+    async fn fields(&self) -> Result<Arc<Vec<Field>>> {
+        let (connection, now) = (&self.cx.connection, self.engine.clock().now());
+        let whose = (connection.tenant.clone(), connection.id.clone(), self.object);
+        if let Some((_, fields)) = self.known.lock().get(&whose).filter(|(since, _)| now.saturating_duration_since(*since) < FIELDS_FOR) {
+            return Ok(fields.clone());
+        }
         let described = self.engine.call_value(self.cx, "sf_describe_object", json!({ "sobject": self.object })).await?;
         let fields = described.get("fields").and_then(Value::as_array).ok_or_else(|| Error::protocol("the description has no list of fields"))?;
         let text = |field: &Value, name: &str| field.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let fields = fields.iter().map(|field| Field { name: text(field, "name"), kind: text(field, "type") });
         let usable =
             |field: &Field| !matches!(field.kind.as_str(), "address" | "location" | "base64") && crate::soql::identifier(&field.name).is_ok();
-        Ok(fields.filter(usable).collect())
+        let fields: Arc<Vec<Field>> = Arc::new(fields.filter(usable).collect());
+        let mut known = self.known.lock();
+        if known.len() >= MOST_KNOWN {
+            known.retain(|_, (since, _)| now.saturating_duration_since(*since) < FIELDS_FOR);
+        }
+        if known.len() < MOST_KNOWN {
+            known.insert(whose, (now, fields.clone()));
+        }
+        Ok(fields)
+    }
+}
+
+impl Replication {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

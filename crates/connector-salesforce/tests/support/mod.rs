@@ -20,6 +20,7 @@ use serde_json::Value;
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) method: String,
+    pub(crate) host: String,
     /// The path below the version.
     pub(crate) path: String,
     pub(crate) query: Vec<(String, String)>,
@@ -93,6 +94,7 @@ impl Transport for Fake {
         let path = url.path();
         let seen = Seen {
             method: request.head.method.to_string(),
+            host: url.host_str().unwrap_or_default().to_owned(),
             path: path.strip_prefix("/services/data/v66.0").unwrap_or(path).to_owned(),
             query: url.query_pairs().into_owned().collect(),
             headers: request.head.headers.clone(),
