@@ -155,6 +155,20 @@ async fn walks_ways_circles_and_maps_are_the_same_everywhere() {
 }
 
 #[tokio::test]
+async fn a_connection_is_told_from_the_item_that_was_asked_about() {
+    let sandbox = start().await;
+    for profile in ["netbox", "servicenow"] {
+        let cmdb = client(&sandbox, profile);
+        for name in ["web01", "sw-acc01"] {
+            let id = id(&cmdb, name).await;
+            let found = ask(&cmdb, "cmdb_list_relations", json!({ "id": id })).await.unwrap();
+            let wires: Vec<&Value> = found["results"].as_array().unwrap().iter().filter(|one| one["kind"] == "connected_to").collect();
+            assert!(!wires.is_empty() && wires.iter().all(|one| one["from"] == json!(id)), "{profile} {name}: {wires:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn tickets_are_linked_once_and_tell_what_they_affect() {
     let sandbox = start().await;
     for (profile, _, _, ticket) in SYSTEMS {

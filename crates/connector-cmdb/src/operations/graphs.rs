@@ -28,6 +28,9 @@ pub(super) async fn relations(system: System<'_>, args: &Arguments<'_>) -> Resul
     let mut found: Vec<Relation> = Vec::new();
     for direction in directions {
         for relation in graph.relations(std::slice::from_ref(&id), *direction, &kinds, &names).await? {
+            // A connection has no direction: it is told from the item that was asked about.
+            let turned = relation.kind == Kind::ConnectedTo && relation.from.id != id.whole;
+            let relation = if turned { Relation { from: relation.to, to: relation.from, ..relation } } else { relation };
             if !found.contains(&relation) {
                 found.push(relation);
             }
