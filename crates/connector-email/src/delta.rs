@@ -126,7 +126,9 @@ async fn next(session: &mut Session, place: Place) -> Result<DeltaPage> {
     };
     let open = session.open(&place.f, Access::Read, quick).await?;
     same(&open, &place)?;
-    if place.m.is_some() && open.highest_modseq == place.m && open.vanished.is_empty() {
+    // Without QRESYNC a removal need not raise the mod-sequence (RFC 7162 §3.1.2), but it changes the count.
+    let none_gone = if quick.is_some() { open.vanished.is_empty() } else { u64::from(open.exists) == place.n };
+    if place.m.is_some() && open.highest_modseq == place.m && none_gone {
         return Ok(DeltaPage { changes: Vec::new(), next: place.write()?, more: false });
     }
     // What is gone.

@@ -6,6 +6,7 @@ mod marking;
 mod moving;
 mod reading;
 mod sending;
+mod show;
 mod targets;
 mod verify;
 
@@ -13,7 +14,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use connector_core::{CallCx, Error, OpCall, OpReply, Result, connector::ItemError};
-use connector_manifest::{Engine, Hooks, NativeOperation, engine::Authorization};
+use connector_manifest::{
+    Engine, Hooks, NativeOperation,
+    engine::{Authorization, RenderedRequest},
+};
 use lettre::message::Mailbox;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -180,6 +184,10 @@ impl NativeOperation for Native {
         reply.partial = outcome.partial;
         reply.meta.reconciled = outcome.reconciled;
         Ok(reply)
+    }
+
+    fn show(&self, cx: &CallCx, call: &OpCall) -> Result<Option<RenderedRequest>> {
+        self.operation.show(cx, call).map(Some)
     }
 }
 

@@ -9,7 +9,7 @@ use connector_core::{
 };
 use serde_json::{Map, Value};
 
-use super::Engine;
+use super::{Engine, RenderedRequest};
 
 /// An operation written in Rust because a request template cannot say it: several requests, a look before a write, an upload.
 ///
@@ -23,6 +23,16 @@ pub trait NativeOperation: Debug + Send + Sync + 'static {
     /// # Errors
     /// What its requests report; an ambiguous write it could not resolve is [`connector_core::ErrorKind::Unknown`].
     async fn call(&self, engine: &Engine, cx: &CallCx, call: OpCall) -> Result<OpReply>;
+
+    /// What a call would send, for dry runs: arguments are checked as far as that goes without asking anybody, and nothing is sent or looked
+    /// up. `None` (if not said): it makes several requests, which cannot be shown without making them.
+    ///
+    /// # Errors
+    /// What is wrong with the arguments or the connection's settings.
+    fn show(&self, cx: &CallCx, call: &OpCall) -> Result<Option<RenderedRequest>> {
+        let _ = (cx, call);
+        Ok(None)
+    }
 }
 
 /// A source of changes written in Rust.

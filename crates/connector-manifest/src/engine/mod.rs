@@ -275,14 +275,20 @@ impl Engine {
     /// Renders the request of a call without sending it.
     ///
     /// # Errors
-    /// [`connector_core::ErrorKind::Invalid`] for wrong arguments, [`connector_core::ErrorKind::Unsupported`] for unknown or native operations.
+    /// [`connector_core::ErrorKind::Invalid`] for wrong arguments, [`connector_core::ErrorKind::Unsupported`] for unknown operations and native ones that show nothing.
     pub fn render(&self, cx: &CallCx, call: &OpCall) -> Result<RenderedRequest> {
         let tool = self.tool(&call.operation)?;
-        let Door::Http(http) = &tool.door else {
-            return Err(Error::unsupported(format!(
-                "`{}` is a native operation: it makes several requests, which cannot be shown without making them",
-                call.operation
-            )));
+        let http = match &tool.door {
+            Door::Http(http) => http,
+            Door::Native(native) => {
+                Arguments::check(tool, &call.args, cx)?;
+                return native.show(cx, call)?.ok_or_else(|| {
+                    Error::unsupported(format!(
+                        "`{}` is a native operation: it makes several requests, which cannot be shown without making them",
+                        call.operation
+                    ))
+                });
+            }
         };
         let call = http.prepared(tool, cx, call.clone())?;
         let args = Arguments::check(tool, &call.args, cx)?;
