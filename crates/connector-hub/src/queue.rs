@@ -87,7 +87,7 @@ pub(crate) async fn events(
     let same = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
     let (mut after, mut items, mut scanned) = (filter.after, Vec::new(), 0);
     loop {
-        let page = EventFilter { connector: filter.connector.clone(), event_type: filter.kind.clone(), after, limit: PAGE };
+        let page = EventFilter { connector: filter.connector.clone(), event_type: filter.kind.clone(), after, limit: PAGE, heads: true };
         let page = runtime.store().events(tenant, page).await?;
         let ended = page.len() < PAGE;
         scanned += page.len();

@@ -103,6 +103,8 @@ pub struct EventFilter {
     pub after: Option<u64>,
     /// At most this many (0: 100).
     pub limit: usize,
+    /// Without their payloads, which are empty then: a page of large events would be hundreds of megabytes.
+    pub heads: bool,
 }
 
 /// The event log.

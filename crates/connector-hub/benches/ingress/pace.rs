@@ -16,8 +16,9 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     let number =
         |name: &str, default: u64| value(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} takes a number, not `{text}`")));
     let (rps, secs) = (number("--rps", 1_000), number("--secs", 60));
-    let kind = value("--store")
-        .map_or(Kind::Handled, |name| Kind::named(name).unwrap_or_else(|| panic!("--store is one of Raw, Memory, Sqlite, Handled, Postgres, not `{name}`")));
+    let kind = value("--store").map_or(Kind::Handled, |name| {
+        Kind::named(name).unwrap_or_else(|| panic!("--store is one of Raw, Memory, Sqlite, Handled, Postgres, not `{name}`"))
+    });
     let server = Server::start(kind);
     let warm = Load::new(CONNECTIONS).paced(rps).run(&server, Duration::from_secs(1));
     assert_eq!(warm.refused, 0, "{warm:?}");

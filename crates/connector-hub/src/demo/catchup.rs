@@ -92,7 +92,7 @@ async fn told(store: &Arc<dyn Store>) -> Result<BTreeMap<String, u64>> {
     let mut told = BTreeMap::new();
     let mut after = None;
     loop {
-        let filter = EventFilter { connector: Some("msgraph".into()), event_type: Some(ARRIVED.into()), after, limit: 500 };
+        let filter = EventFilter { connector: Some("msgraph".into()), event_type: Some(ARRIVED.into()), after, limit: 500, heads: false };
         let page = store.events(&TenantId::default(), filter).await?;
         let Some(last) = page.last() else { return Ok(told) };
         after = Some(last.seq);

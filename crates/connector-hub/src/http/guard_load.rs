@@ -120,6 +120,11 @@ impl Load {
         (self.most - self.most / 4).max(1)
     }
 
+    /// Whether bodies take so much room that the machine is behind: then slow ones give way.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.bytes.load(Relaxed) > self.most_bytes / 4
+    }
+
     /// Takes room for bytes of a body; `None`: there is none at the moment.
     pub(super) fn hold(&self, bytes: usize) -> Option<Held<'_>> {
         let mut held = Held { load: self, bytes: 0 };
@@ -179,6 +184,17 @@ impl Drop for Held<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quarter_of_the_room_for_bodies_is_pressure() {
+        let load = Load::new(8, 4, 100);
+        let held = load.hold(25).unwrap();
+        assert!(!load.is_pressed());
+        let more = load.hold(1).unwrap();
+        assert!(load.is_pressed());
+        drop((held, more));
+        assert!(!load.is_pressed());
+    }
 
     #[test]
     fn reads_are_shed_first_then_the_rest_and_never_health_or_approvals() {

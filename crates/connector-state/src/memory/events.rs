@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use connector_core::{
     context::TenantId,
     error::Result,
@@ -89,7 +90,7 @@ impl EventLog for MemoryState {
             .filter(|event| filter.connector.as_deref().is_none_or(|connector| connector == &*event.connector))
             .filter(|event| filter.event_type.as_deref().is_none_or(|kind| kind == &*event.event_type))
             .take(limit_or_default(filter.limit))
-            .cloned()
+            .map(|event| if filter.heads { StoredEvent { payload: Bytes::new(), ..event.clone() } } else { event.clone() })
             .collect())
     }
 

@@ -138,12 +138,13 @@ impl EventLog for PostgresState {
     async fn events(&self, tenant: &TenantId, filter: EventFilter) -> Result<Vec<StoredEvent>> {
         // A statement of its own, before the one that reads.
         let horizon: i64 = cell(&self.db.row(Repeat::Harmless, "SELECT events_horizon()", &[]).await?, 0)?;
+        let columns = if filter.heads { COLUMNS.replace("payload", "''::bytea") } else { COLUMNS.to_owned() };
         let rows = self
             .db
             .rows(
                 Repeat::Harmless,
                 &format!(
-                    "SELECT {COLUMNS} FROM events
+                    "SELECT {columns} FROM events
                      WHERE tenant = $1 AND seq > $2 AND seq <= $3 AND ($4::text IS NULL OR connector = $4) AND ($5::text IS NULL OR event_type = $5)
                      ORDER BY seq LIMIT $6"
                 ),

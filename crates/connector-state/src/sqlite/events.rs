@@ -97,10 +97,11 @@ impl EventLog for SqliteState {
 
     async fn events(&self, tenant: &TenantId, filter: EventFilter) -> Result<Vec<StoredEvent>> {
         let tenant = tenant.clone();
+        let columns = if filter.heads { COLUMNS.replace("payload", "x''") } else { COLUMNS.to_owned() };
         self.read(move |connection| {
             connection
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM events
+                    "SELECT {columns} FROM events
                      WHERE tenant = ?1 AND seq > ?2 AND (?3 IS NULL OR connector = ?3) AND (?4 IS NULL OR event_type = ?4) ORDER BY seq LIMIT ?5"
                 ))?
                 .query_map(

@@ -137,6 +137,9 @@ async fn listings_filter_and_page(make: &impl Fn(Arc<dyn Clock>) -> Arc<dyn Stor
     }
     let all = store.events(&acme(), EventFilter::default()).await.unwrap();
     assert_eq!(all.len(), 100);
+    let heads = store.events(&acme(), EventFilter { heads: true, ..EventFilter::default() }).await.unwrap();
+    assert!(heads.iter().all(|event| event.payload.is_empty()) && all.iter().all(|event| !event.payload.is_empty()));
+    assert!(heads.iter().zip(&all).all(|(head, event)| head.event_id == event.event_id && head.received_at == event.received_at));
     assert!(all.is_sorted_by_key(|event| event.seq));
     let rest = store.events(&acme(), EventFilter { after: Some(all[99].seq), ..EventFilter::default() }).await.unwrap();
     assert_eq!(rest.len(), 20);
