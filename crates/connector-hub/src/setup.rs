@@ -19,7 +19,7 @@ use connector_core::{
     suggest,
 };
 use connector_http::HttpTransport;
-use connector_runtime::{HubConfig, Runtime, RuntimeBuilder};
+use connector_runtime::{AvailableView, HubConfig, Runtime, RuntimeBuilder};
 use connector_state::MemoryState;
 use connector_vault::{
     Vault,
@@ -163,6 +163,14 @@ impl Setup {
         config.connections.clear();
         let runtime = builtins().config(config).env(|_| None).store(Arc::new(MemoryState::default())).build().await?;
         Ok(runtime.registry())
+    }
+
+    /// The tools of views that connections of `--tenant` and `--workspace` can do.
+    pub(crate) async fn views(&self) -> Result<Vec<AvailableView>> {
+        // What was connected is in the store; where nothing was ever kept, none is made for looking.
+        let runtime = if self.data_dir.is_dir() { self.looking().await? } else { self.transient().await? };
+        let workspace = self.workspace();
+        Ok(runtime.views(&self.tenant()?, |granted| granted.iter().any(|one| one == "*" || one == workspace.as_str())))
     }
 
     /// The vault in `store`. `None`: nothing was ever kept in it and nothing is to be.

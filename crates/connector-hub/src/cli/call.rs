@@ -4,7 +4,7 @@ use std::{io::Read as _, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use connector_core::Error;
+use connector_core::{Error, spec::views};
 use connector_runtime::{CallOutcome, CallRequest};
 use serde_json::{Map, Value, json};
 
@@ -38,7 +38,11 @@ pub(super) async fn run(setup: &Setup, args: CallArgs) -> Result<ExitCode> {
     // A dry run leaves nothing behind.
     let runtime = if args.dry_run { setup.transient().await? } else { setup.runtime().await? };
     let registry = runtime.registry();
-    let (_, op) = registry.tool(&args.tool)?;
+    let op = match (registry.tool(&args.tool), views::tool(&args.tool)) {
+        (Ok((_, op)), _) => op,
+        (Err(_), Some(view)) => &view.spec,
+        (Err(unknown), None) => return Err(unknown.into()),
+    };
     let params = params(&args, &op.input_schema)?;
     let mut request = CallRequest::new(&args.tool, params);
     request.tenant = setup.tenant()?;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use connector_core::spec::{Approval, ConnectorSpec, OpSpec};
+use connector_runtime::AvailableView;
 use serde_json::{Value, json};
 
 use crate::{
@@ -53,10 +54,18 @@ pub(super) async fn tools(setup: &Setup, connector: Option<&str>, as_json: bool)
         registry.require(id)?;
     }
     let tools: Vec<_> = registry.operations().filter(|(owner, _)| connector.is_none_or(|id| &*owner.spec().id == id)).collect();
+    // The tools of views are there as far as a connection is, and are no connector's.
+    let views = match connector {
+        Some(_) => Vec::new(),
+        None => setup.views().await.unwrap_or_else(|error| {
+            eprintln!("warning: the tools of views are not shown, because the connections cannot be looked at: {error}");
+            Vec::new()
+        }),
+    };
     if as_json {
-        output::json(&tools.iter().map(|(owner, op)| tool(owner.spec(), op)).collect::<Vec<_>>())?;
+        output::json(&tools.iter().map(|(owner, op)| tool(owner.spec(), op)).chain(views.iter().map(view)).collect::<Vec<_>>())?;
     } else {
-        let rows = tools.iter().map(|(_, op)| {
+        let rows = tools.iter().map(|(_, op)| *op).chain(views.iter().map(|view| &view.tool.spec)).map(|op| {
             let approval = if op.approval == Approval::Required { "required" } else { "by policy" };
             let approval = if op.effect == connector_core::spec::Effect::Read { "–" } else { approval };
             vec![op.name.to_string(), op.effect.as_str().to_owned(), approval.to_owned(), first_sentence(&op.summary)]
@@ -71,6 +80,26 @@ pub(crate) fn tool(spec: &ConnectorSpec, op: &OpSpec) -> Value {
     json!({
         "name": op.name, "connector": spec.id, "effect": op.effect, "approval": op.approval, "summary": op.summary,
         "input_schema": op.input_schema, "output_schema": op.output_schema, "scopes": op.scopes, "repeat": op.repeat, "limit_class": op.limit_class,
+    })
+}
+
+/// A tool of a view in one object. What it costs and which scopes it needs depends on the connection, so each says it for itself.
+pub(crate) fn view(view: &AvailableView) -> Value {
+    let op = &view.tool.spec;
+    let over: Vec<Value> = view
+        .over
+        .iter()
+        .map(|over| {
+            let op = &over.operation;
+            json!({
+                "connection": over.connection, "connector": over.connector, "tool": op.name, "approval": op.approval, "scopes": op.scopes,
+                "repeat": op.repeat, "limit_class": op.limit_class,
+            })
+        })
+        .collect();
+    json!({
+        "name": op.name, "connector": null, "view": view.tool.view.id, "effect": op.effect, "approval": op.approval, "summary": op.summary,
+        "input_schema": op.input_schema, "output_schema": op.output_schema, "scopes": [], "repeat": null, "limit_class": null, "over": over,
     })
 }
 

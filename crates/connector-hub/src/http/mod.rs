@@ -31,7 +31,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use connector_core::{Error, Result, spec::Effect};
+use connector_core::{
+    Error, Result,
+    spec::{Effect, views},
+};
 use connector_runtime::Runtime;
 use connector_vault::Vault;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -122,7 +125,11 @@ impl App {
     /// Whether a request to this path calls a tool that only reads.
     fn only_reads(&self, path: &str) -> bool {
         let name = path.strip_prefix("/api/v1/tools/").and_then(|rest| rest.strip_suffix("/execute"));
-        name.is_some_and(|name| self.0.runtime.registry().tool(name).is_ok_and(|(_, op)| op.effect == Effect::Read))
+        let Some(name) = name else { return false };
+        match self.0.runtime.registry().tool(name) {
+            Ok((_, op)) => op.effect == Effect::Read,
+            Err(_) => views::tool(name).is_some_and(|view| view.op.effect == Effect::Read),
+        }
     }
 
     fn streams(&self) -> &stream::Streams {

@@ -17,10 +17,12 @@ use super::{
     caller::Caller,
     problem::Problem,
 };
-use crate::cli::catalogue::tool;
+use crate::cli::catalogue::{tool, view};
 
-pub(super) async fn list(State(app): State<App>, _: Caller) -> Json<Vec<Value>> {
-    Json(app.runtime().registry().operations().map(|(owner, op)| tool(owner.spec(), op)).collect())
+/// The tools of connectors are the same for everybody; those of views are there as far as the caller's own connections are.
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Json<Vec<Value>> {
+    let views = app.runtime().views(caller.tenant(), |workspaces| caller.sees(workspaces));
+    Json(app.runtime().registry().operations().map(|(owner, op)| tool(owner.spec(), op)).chain(views.iter().map(view)).collect())
 }
 
 /// The body of an execution.

@@ -63,8 +63,11 @@ pub(super) fn all() -> Value {
             "vendor_code": maybe("The vendor's code."), "vendor_request_id": maybe("The vendor's id of the request."),
             "context": { "type": "object" },
         })),
-        "Tool": object(&["name", "connector", "effect"], json!({
-            "name": text("Its name."), "connector": text("Its connector."), "effect": { "enum": ["read", "write", "destructive"] },
+        "Tool": object(&["name", "effect"], json!({
+            "name": text("Its name."), "connector": maybe("Its connector; null for a view's tool, which has `view` and `over` instead."),
+            "view": text("The view it is of."),
+            "over": { "type": "array", "items": { "type": "object" }, "description": "The connections that can do it, and the tool each calls." },
+            "effect": { "enum": ["read", "write", "destructive"] },
             "approval": {}, "summary": text("What it does."), "input_schema": { "type": "object" }, "output_schema": {},
             "scopes": texts("What it needs."),
             "repeat": {}, "limit_class": {},
