@@ -275,7 +275,8 @@ impl Engine {
     /// Renders the request of a call without sending it.
     ///
     /// # Errors
-    /// [`connector_core::ErrorKind::Invalid`] for wrong arguments, [`connector_core::ErrorKind::Unsupported`] for unknown operations and native ones that show nothing.
+    /// [`connector_core::ErrorKind::Invalid`] for wrong arguments, [`connector_core::ErrorKind::Unsupported`] for unknown operations and for
+    /// native ones that show nothing.
     pub fn render(&self, cx: &CallCx, call: &OpCall) -> Result<RenderedRequest> {
         let tool = self.tool(&call.operation)?;
         let http = match &tool.door {
