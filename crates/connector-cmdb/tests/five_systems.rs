@@ -211,9 +211,9 @@ async fn what_is_reconciled_twice_is_written_once() {
         let attributes: Value = serde_json::from_str(attributes).unwrap();
         let items = json!([{ "class": class, "name": "brand-new", "attributes": attributes }, { "class": "no_such_class", "name": "x" }]);
         let counts = |answer: &Value| ["created", "updated", "unchanged", "failed"].map(|name| answer[name].as_u64().unwrap());
-        let dry = ask(&cmdb, "cmdb_reconcile_cis", json!({ "items": items, "dry_run": true })).await.unwrap();
+        let dry = ask(&cmdb, "cmdb_plan_cis", json!({ "items": items })).await.unwrap();
         assert_eq!(counts(&dry), [1, 0, 0, 1], "{profile}");
-        assert_eq!(cmdb.find_ci_by_name("brand-new").await.unwrap(), None, "{profile}: a dry run wrote");
+        assert_eq!(cmdb.find_ci_by_name("brand-new").await.unwrap(), None, "{profile}: a plan wrote");
         let first = ask(&cmdb, "cmdb_reconcile_cis", json!({ "items": items })).await.unwrap();
         assert_eq!(counts(&first), [1, 0, 0, 1], "{profile}: {first}");
         let made = first["results"][0]["ci"]["id"].clone();

@@ -21,4 +21,4 @@ pub fn manifest() -> Arc<Manifest> {
 pub const TOOLS: &str = include_str!("tools.json");
 
 /// How many operations CMDB has.
-pub const OPERATIONS: usize = 41;
+pub const OPERATIONS: usize = 42;

@@ -703,7 +703,31 @@ impl Operation for UpsertCi {
     const NAME: &'static str = "cmdb_upsert_ci";
 }
 
-/// Bring up to fifty configuration items up to date at once, each as cmdb_upsert_ci does. What is wrong with one is told with it and stops no other. With dry_run nothing is written.
+/// Tell what cmdb_reconcile_cis would do with these configuration items - create, change or leave each. Nothing is written, so it needs no approval.
+///
+/// `native` · read · repeat: natural
+///
+/// <https://www.servicenow.com/docs/r/servicenow-platform/configuration-management-database-cmdb/ire.html>
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PlanCis {
+    /// The items as they should be.
+    pub items: Vec<models::CiInput>,
+}
+
+impl PlanCis {
+    /// The operation with what it needs.
+    pub fn new(items: Vec<models::CiInput>) -> Self {
+        Self { items }
+    }
+}
+
+impl Operation for PlanCis {
+    type Output = models::ReconcileResult;
+    const NAME: &'static str = "cmdb_plan_cis";
+}
+
+/// Bring up to fifty configuration items up to date at once, each as cmdb_upsert_ci does. What is wrong with one is told with it and stops no other. cmdb_plan_cis tells beforehand what would be done.
 ///
 /// `native` · write · repeat: lookup_first
 ///
@@ -713,22 +737,12 @@ impl Operation for UpsertCi {
 pub struct ReconcileCis {
     /// The items as they should be.
     pub items: Vec<models::CiInput>,
-    /// Only tell what would be done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dry_run: Option<bool>,
 }
 
 impl ReconcileCis {
     /// The operation with what it needs.
     pub fn new(items: Vec<models::CiInput>) -> Self {
-        Self { items, ..Default::default() }
-    }
-
-    /// Only tell what would be done. If not said, `false`.
-    #[must_use]
-    pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.dry_run = Some(dry_run);
-        self
+        Self { items }
     }
 }
 
@@ -1714,7 +1728,16 @@ impl Cmdb {
         self.client().call(UpsertCi::new(class, name))
     }
 
-    /// Bring up to fifty configuration items up to date at once, each as cmdb_upsert_ci does. What is wrong with one is told with it and stops no other. With dry_run nothing is written.
+    /// Tell what cmdb_reconcile_cis would do with these configuration items - create, change or leave each. Nothing is written, so it needs no approval.
+    ///
+    /// `native` · read · repeat: natural
+    ///
+    /// <https://www.servicenow.com/docs/r/servicenow-platform/configuration-management-database-cmdb/ire.html>
+    pub fn plan_cis(&self, items: Vec<models::CiInput>) -> Call<PlanCis> {
+        self.client().call(PlanCis::new(items))
+    }
+
+    /// Bring up to fifty configuration items up to date at once, each as cmdb_upsert_ci does. What is wrong with one is told with it and stops no other. cmdb_plan_cis tells beforehand what would be done.
     ///
     /// `native` · write · repeat: lookup_first
     ///

@@ -117,13 +117,12 @@ pub(super) async fn upsert(system: System<'_>, args: &Arguments<'_>) -> Result<V
     written(&json!({ "outcome": done.outcome, "by": done.by, "changed": done.changed, "ci": done.ci }))
 }
 
-/// Each item by itself: one that fails does not stop the others.
-pub(super) async fn reconcile(system: System<'_>, args: &Arguments<'_>) -> Result<Value> {
+/// Each item by itself: one that fails does not stop the others. With `dry` nothing is written.
+pub(super) async fn reconcile(system: System<'_>, args: &Arguments<'_>, dry: bool) -> Result<Value> {
     let items = args.value("items").and_then(Value::as_array).cloned().unwrap_or_default();
     if items.len() > MOST_ITEMS {
         return Err(Error::invalid(format!("at most {MOST_ITEMS} items at once")));
     }
-    let dry = args.value("dry_run").and_then(Value::as_bool).unwrap_or(false);
     let mut counts = Map::from_iter(["created", "updated", "unchanged", "failed"].map(|name| (name.to_owned(), 0_u64.into())));
     let mut results = Vec::new();
     for (number, item) in items.iter().enumerate() {

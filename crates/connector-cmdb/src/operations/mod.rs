@@ -30,7 +30,7 @@ const TEXT_SETTING: &str = "profile_yaml";
 const MOST_OWN_PROFILES: usize = 64;
 
 /// The operations by the names the manifest gives them.
-const OPERATIONS: [(&str, Operation); 41] = [
+const OPERATIONS: [(&str, Operation); 42] = [
     ("search_cis", Operation::Search),
     ("get_ci", Operation::Get),
     ("get_cis", Operation::Many),
@@ -49,7 +49,8 @@ const OPERATIONS: [(&str, Operation); 41] = [
     ("create_ci", Operation::Create),
     ("update_ci", Operation::Update),
     ("upsert_ci", Operation::Upsert),
-    ("reconcile_cis", Operation::Reconcile),
+    ("plan_cis", Operation::Reconcile { dry: true }),
+    ("reconcile_cis", Operation::Reconcile { dry: false }),
     ("retire_ci", Operation::Retire(true)),
     ("restore_ci", Operation::Retire(false)),
     ("probe", Operation::Probe),
@@ -94,7 +95,7 @@ enum Operation {
     Create,
     Update,
     Upsert,
-    Reconcile,
+    Reconcile { dry: bool },
     Retire(bool),
     Probe,
     Capabilities,
@@ -246,7 +247,7 @@ impl Operation {
                 written(&system.update(&id, Value::Object(values), args.text_if("unless_changed_since")).await?)
             }
             Self::Upsert => items::upsert(system, args).await,
-            Self::Reconcile => items::reconcile(system, args).await,
+            Self::Reconcile { dry } => items::reconcile(system, args, dry).await,
             Self::Retire(retired) => written(&system.set_retired(&system.id(args.text("id")?)?, retired).await?),
             Self::Probe => items::probe(system).await,
             Self::Capabilities => Ok(items::capabilities(system)),

@@ -82,8 +82,10 @@ async fn rest(world: &World, profile: &str, class: &str, made: &Value, ticket: &
     world.expect(map["text"].as_str().is_some_and(|text| text.starts_with("<svg")), || format!("{profile}: {map}"));
     let same = world.with("cmdb_upsert_ci", json!({ "class": class, "name": "made-here" })).await;
     world.expect(same["outcome"] == "unchanged", || format!("{profile}: {same}"));
-    let dry = world.with("cmdb_reconcile_cis", json!({ "items": [{ "class": class, "name": "made-here" }], "dry_run": true })).await;
-    world.expect(dry["unchanged"] == 1, || format!("{profile}: {dry}"));
+    for tool in ["cmdb_plan_cis", "cmdb_reconcile_cis"] {
+        let done = world.with(tool, json!({ "items": [{ "class": class, "name": "made-here" }] })).await;
+        world.expect(done["unchanged"] == 1, || format!("{profile}: {done}"));
+    }
     world.with("cmdb_retire_ci", json!({ "id": made })).await;
     world.with("cmdb_restore_ci", json!({ "id": made })).await;
     let (from, to, kind) = match profile {
