@@ -1,54 +1,19 @@
 //! Slack's own Python client (`slack_sdk`) against the fake of Slack: if it is content, the fake answers as the client library expects of Slack.
-//!
-//! The library is installed once into a folder of its own in the user's cache, with pip; where Python or pip are missing, or nothing can be
-//! installed, the test says so (and fails in CI).
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "in tests a panic is the failure, a skip is said")]
-
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-};
+#![allow(clippy::unwrap_used, reason = "in tests a panic is the failure")]
 
 use connector_sandbox::{Sandbox, known};
+use connector_testkit::python::Python;
 
 const VERSION: &str = "3.47.0";
 
-fn run(program: impl AsRef<Path>, args: &[&str]) -> Result<Output, String> {
-    let program = program.as_ref();
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|error| format!("{}: {error}", program.display()))?;
-    if output.status.success() { Ok(output) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
-}
-
-/// The Python that has the library.
-fn python() -> Result<PathBuf, String> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).ok_or("neither XDG_CACHE_HOME nor HOME is set")?;
-    let folder = cache.join("connectors-slack-sdk").join(VERSION);
-    let python = folder.join("bin/python");
-    let has_it = || run(&python, &["-c", &format!("import slack_sdk.version as v; assert v.__version__ == '{VERSION}'")]).is_ok();
-    if !has_it() {
-        run("python3", &["-m", "venv", &folder.to_string_lossy()])?;
-        run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", &format!("slack_sdk=={VERSION}")])?;
-    }
-    if has_it() { Ok(python) } else { Err("slack_sdk was installed and cannot be imported".to_owned()) }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn slacks_own_client_is_content_with_the_fake() {
-    let python = match tokio::task::spawn_blocking(python).await.unwrap() {
-        Ok(python) => python,
-        Err(why) => {
-            assert!(std::env::var_os("CI").is_none(), "slack_sdk is needed in CI: {why}");
-            eprintln!("skipped: slack_sdk {VERSION} is not here and could not be installed: {why}");
-            return;
-        }
-    };
+    let Some(python) = Python::with("slack_sdk", VERSION).await else { return };
     let sandbox = Sandbox::builder().vendor("slack").start("127.0.0.1:0").await.unwrap();
     let limited = Sandbox::builder().vendor("slack").enforce_limits(true).start("127.0.0.1:0").await.unwrap();
     let script = format!("{}/tests/python/against_the_fake.py", env!("CARGO_MANIFEST_DIR"));
     let (base, slow) = (format!("{}/", sandbox.base_url("slack")), format!("{}/", limited.base_url("slack")));
-    let output = tokio::task::spawn_blocking(move || run(&python, &[&script, &base, known::SLACK_BOT_TOKEN, &slow])).await.unwrap();
-    let said = String::from_utf8(output.unwrap_or_else(|why| panic!("{why}")).stdout).unwrap();
+    let said = python.run(&script, &[&base, known::SLACK_BOT_TOKEN, &slow]).await;
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 8, "{said}");
     assert_eq!(sandbox.slack().file("report.csv").as_deref(), Some(&b"a,b\n1,2\n"[..]));

@@ -1,5 +1,5 @@
-//! A bulk query page by page. The first call starts the job; each following one waits for it for a while or gives a page of rows, and the cursor
-//! says which. So every call after the first can be sent again without harm, and no more than one page is ever held.
+//! A bulk query page by page. The first call starts the job; this and each following one waits for it for a while or gives a page of rows, and the
+//! cursor says which. So every call after the first can be sent again without harm, and no more than one page is ever held.
 //!
 //! <https://developer.salesforce.com/docs/atlas.en-us.api_asynch.meta/api_asynch/query_get_job_results.htm>
 
@@ -82,7 +82,13 @@ impl NativeOperation for BulkQuery {
                 super::prepare::soql_job(&mut call.args)?;
                 let soql = call.args.get("soql").and_then(Value::as_str).unwrap_or_default();
                 let deleted = call.args.get("deleted") == Some(&Value::Bool(true));
-                start(engine, cx, soql, deleted).await?
+                let started = start(engine, cx, soql, deleted).await?;
+                // Most jobs are done within seconds. If looking fails for the moment, the next call looks again: this one sent again would start
+                // another job.
+                match advance(engine, cx, started.next.as_deref().unwrap_or_default(), page).await {
+                    Err(error) if error.kind().is_passing() => started,
+                    other => other?,
+                }
             }
         };
         let rows: Vec<Value> = step.rows.iter().map(|row| Value::Object(rows::object(&step.head, row))).collect();
