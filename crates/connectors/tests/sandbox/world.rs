@@ -142,7 +142,7 @@ impl World {
     pub(crate) fn finish_of(&self, ours: impl Fn(&str) -> bool, not_in_sandbox: &[(&str, &str)]) {
         let mut problems = self.problems.lock().unwrap().clone();
         let succeeded = self.succeeded.lock().unwrap();
-        for op in self.client.connector().spec().operations().filter(|op| ours(&op.name)) {
+        for op in self.client.connector().spec().operations().iter().filter(|op| ours(&op.name)) {
             let excused = not_in_sandbox.iter().find(|(name, _)| *name == &*op.name);
             match (succeeded.contains(&*op.name), excused) {
                 (false, None) => problems.push(format!("{}: never succeeded", op.name)),
