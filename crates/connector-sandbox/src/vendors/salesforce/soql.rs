@@ -93,6 +93,33 @@ fn quoted(text: &str) -> Result<(String, usize), Refused> {
     Err(malformed("unexpected char: end of string literal is missing"))
 }
 
+/// Which fields `FIELDS()` stands for.
+#[derive(Clone, Copy)]
+enum Whole {
+    All,
+    Standard,
+    Custom,
+}
+
+impl Whole {
+    fn of(word: &str) -> Result<Self, Refused> {
+        match word.to_ascii_uppercase().as_str() {
+            "ALL" => Ok(Self::All),
+            "STANDARD" => Ok(Self::Standard),
+            "CUSTOM" => Ok(Self::Custom),
+            other => Err(malformed(format!("unexpected token: '{other}': FIELDS takes ALL, STANDARD or CUSTOM"))),
+        }
+    }
+
+    fn has(self, field: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Standard => !field.ends_with("__c"),
+            Self::Custom => field.ends_with("__c"),
+        }
+    }
+}
+
 struct Parser {
     tokens: std::vec::IntoIter<Token>,
     next: Option<Token>,
@@ -241,13 +268,20 @@ impl Query {
         }
         let mut words = Vec::new();
         let mut counts = false;
+        let mut whole = None;
         loop {
             let word = parser.word()?;
             if parser.sign("(") {
-                if !word.eq_ignore_ascii_case("COUNT") || !parser.sign(")") {
+                if word.eq_ignore_ascii_case("COUNT") && parser.sign(")") {
+                    counts = true;
+                } else if word.eq_ignore_ascii_case("FIELDS") {
+                    whole = Some(Whole::of(&parser.word()?)?);
+                    if !parser.sign(")") {
+                        return Err(malformed("unexpected token: expecting a right parentheses"));
+                    }
+                } else {
                     return Err(malformed(format!("the fake does not know the function {word}")));
                 }
-                counts = true;
             } else {
                 words.push(word);
             }
@@ -261,6 +295,9 @@ impl Query {
         let name = parser.word()?;
         let kind = kind(&name).ok_or_else(|| Refused::new("INVALID_TYPE", format!("sObject type '{name}' is not supported.")))?;
         parser.kind = Some(kind);
+        if let Some(whole) = whole {
+            words.extend(kind.all().filter(|field| whole.has(field.name)).map(|field| field.name.to_owned()));
+        }
         let fields = words.iter().map(|word| path(Some(kind), word)).collect::<Result<Vec<_>, _>>()?;
         if counts != fields.is_empty() {
             return Err(malformed("COUNT() stands alone"));
@@ -285,6 +322,9 @@ impl Query {
         }
         let number = |parser: &mut Parser| parser.word()?.parse::<usize>().map_err(|_| malformed("unexpected token: a number was expected"));
         let limit = if parser.take("LIMIT") { Some(number(&mut parser)?) } else { None };
+        if matches!(whole, Some(Whole::All | Whole::Custom)) && limit.is_none_or(|limit| limit > 200) {
+            return Err(malformed("The SOQL FIELDS function must have a LIMIT of at most 200"));
+        }
         let offset = if parser.take("OFFSET") { number(&mut parser)? } else { 0 };
         if offset > 2_000 {
             return Err(Refused::new("NUMBER_OUTSIDE_VALID_RANGE", "Maximum SOQL offset allowed is 2000"));
@@ -416,9 +456,16 @@ mod tests {
             ("SELECT Id FROM Contact WHERE Name = 'x", "MALFORMED_QUERY"),
             ("SELECT Id FROM Contact WHERE Name = 'x' OR", "MALFORMED_QUERY"),
             ("SELECT Id FROM Contact OFFSET 2001", "NUMBER_OUTSIDE_VALID_RANGE"),
+            ("SELECT FIELDS(ALL) FROM Contact", "MALFORMED_QUERY"),
+            ("SELECT FIELDS(CUSTOM) FROM Contact LIMIT 201", "MALFORMED_QUERY"),
+            ("SELECT FIELDS(SOME) FROM Contact LIMIT 1", "MALFORMED_QUERY"),
         ] {
             assert_eq!(Query::parse(query).unwrap_err().code, code, "{query}");
         }
+        let chosen = |query| Query::parse(query).unwrap().fields.iter().map(|path| path.field.clone()).collect::<Vec<_>>();
+        assert_eq!(chosen("SELECT FIELDS(CUSTOM) FROM Contact LIMIT 200"), ["Hub_Id__c"]);
+        let (all, standard) = (chosen("SELECT FIELDS(ALL) FROM Contact LIMIT 1"), chosen("SELECT FIELDS(STANDARD) FROM Contact"));
+        assert!(all.contains(&"Hub_Id__c".to_owned()) && all.len() == standard.len() + 1);
         assert!(Query::parse("SELECT Id, Account.Name FROM Contact WHERE (Email LIKE '%x' OR NOT Name IN ('a','b')) AND CreatedDate > 2026-01-01T00:00:00Z ORDER BY Name DESC, Id LIMIT 5 OFFSET 1").is_ok());
     }
 }
