@@ -35,6 +35,18 @@ fn items(session: &Session, preview: bool) -> String {
     format!("(UID FLAGS INTERNALDATE RFC822.SIZE BODYSTRUCTURE{gmail} BODY.PEEK[HEADER.FIELDS ({})]{body})", read::FIELDS)
 }
 
+/// These items of one message.
+async fn about_one(session: &mut Session, uid: u32, items: &str) -> Result<Fetched> {
+    let mut about = None;
+    session
+        .fetch(&[uid], items, 0, &mut |fetched| {
+            about = Some(fetched);
+            Ok(())
+        })
+        .await?;
+    about.ok_or_else(not_found)
+}
+
 /// Messages of an open folder, the newest first.
 async fn summaries(session: &mut Session, open: &Open, uids: &[u32], preview: bool) -> Result<Vec<Value>> {
     let items = items(session, preview);
@@ -89,14 +101,7 @@ impl Mail<'_> {
     pub(super) async fn fetch_whole(&self, session: &mut Session, open: &Open, uid: u32) -> Result<(Fetched, Bytes)> {
         let gmail = if session.is_gmail() { " X-GM-LABELS X-GM-MSGID X-GM-THRID" } else { "" };
         let items = format!("(UID FLAGS INTERNALDATE RFC822.SIZE BODYSTRUCTURE{gmail})");
-        let mut about = None;
-        session
-            .fetch(&[uid], &items, 0, &mut |fetched| {
-                about = Some(fetched);
-                Ok(())
-            })
-            .await?;
-        let about: Fetched = about.ok_or_else(not_found)?;
+        let about = about_one(session, uid, &items).await?;
         let most = self.settings.max_message;
         if about.size.unwrap_or_default() > most as u64 {
             return Err(Error::new(
@@ -202,15 +207,8 @@ impl Mail<'_> {
     pub(super) async fn get_thread(&self) -> Result<Outcome> {
         let mut session = self.lease().await?;
         let (open, uid) = self.target(&mut session, Access::Read).await?;
-        let mut about = None;
         let items = items(&session, false);
-        session
-            .fetch(&[uid], &items, 0, &mut |fetched| {
-                about = Some(fetched);
-                Ok(())
-            })
-            .await?;
-        let about: Fetched = about.ok_or_else(not_found)?;
+        let about = about_one(&mut session, uid, &items).await?;
         let header = about.header.clone().unwrap_or_default();
         let parent = MessageParser::default().parse_headers(&header).map(|message| Parent::of(&message)).unwrap_or_default();
         let mut ids = parent.thread();
